@@ -206,7 +206,9 @@ WRITING = {
     "remove", "copyfile", "copy", "copy2", "move",
 }  # fmt: skip
 RUNS = [source for source in sources(WRAPPER) if source.name.startswith(("runs.", "jobs.resume."))]
-OWN_FOLDER = {"runs.folder": {"mkdir"}, "runs.lock": {"mkdir"}, "runs.index": {"mkdir"}}  # made new, or not a run's
+OWN_FOLDER = dict.fromkeys(
+    ("runs.folder", "runs.gpu_locks", "runs.index", "runs.lock"), {"mkdir"}
+)  # new, or not a run's
 
 
 @pytest.mark.parametrize(

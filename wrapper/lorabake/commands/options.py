@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from lorabake.commands.output.layout import TextLayout
     from lorabake.commands.output.progress import ProgressLine, TerminalDisplay
     from lorabake.recipe.overrides import Override
+    from lorabake.runs.gpu_locks import GpuUse
     from lorabake.trainer.select_packages import LockChoice
 
 Command = Callable[..., None]
@@ -164,8 +165,8 @@ def check_options(command: Command) -> Command:
 
 
 class RunOptions(NamedTuple):
-    """How far a run goes, whether caches that do not match are deleted first, whether the terminal stays, and this
-    machine's seat among several: number of machines, rank, address of the first."""
+    """How far a run goes, whether caches that do not match are deleted first, whether the terminal stays, what to do if
+    another run uses the GPU, and this machine's seat among several: number of machines, rank, address of the first."""
 
     rehearse: bool = False
     dry_run: bool = False
@@ -173,17 +174,35 @@ class RunOptions(NamedTuple):
     detach: bool = False
     once: bool = False
     seat: tuple[int | None, int | None, str | None] = (None, None, None)
+    use: GpuUse = "refuse"
+
+
+def resume_options(command: Command) -> Command:
+    """--dry-run, --detach, --wait-for-gpu and --share-gpu, passed to the command as ``options``."""
+
+    @functools.wraps(command)
+    def with_options(*, dry_run: bool, detach: bool, wait_for_gpu: bool, share_gpu: bool, **others: object) -> None:
+        if wait_for_gpu and share_gpu:
+            raise click.UsageError(msg("--wait-for-gpu and --share-gpu cannot be used together"))
+        use: GpuUse = "wait" if wait_for_gpu else "share" if share_gpu else "refuse"
+        command(options=RunOptions(dry_run=dry_run, detach=detach, use=use), **others)
+
+    wait = msg("Wait until no other run uses the GPU (default: stop with exit code 5).")
+    share = msg("Train even if another run uses the GPU.")
+    with_gpus = click.option("--wait-for-gpu", is_flag=True, help=wait)(
+        click.option("--share-gpu", is_flag=True, help=share)(with_options)
+    )
+    return DRY_RUN_OPTION(DETACH_OPTION(with_gpus))
 
 
 def rerun_options(command: Command) -> Command:
-    """--dry-run, --refresh-cache and --detach, passed to the command as ``options``."""
+    """The same with --refresh-cache."""
 
     @functools.wraps(command)
-    def with_options(  # noqa: PLR0913 - one for each option
+    def with_options(
         *,
-        dry_run: bool,
+        options: RunOptions,
         refresh_cache: bool,
-        detach: bool,
         rehearse: bool = False,
         machines: int | None = None,
         machine_rank: int | None = None,
@@ -191,13 +210,14 @@ def rerun_options(command: Command) -> Command:
         once: bool = False,
         **others: object,
     ) -> None:
-        if refresh_cache and (rehearse or dry_run):
+        if refresh_cache and (rehearse or options.dry_run):
             raise click.UsageError(msg("--refresh-cache deletes files, so it only works in a real run"))
         seat = (machines, machine_rank, main_address)
-        command(options=RunOptions(rehearse, dry_run, refresh_cache, detach, once, seat), **others)
+        changed = options._replace(rehearse=rehearse, refresh_cache=refresh_cache, once=once, seat=seat)
+        command(options=changed, **others)
 
     stale = msg("First delete sd-scripts' caches that do not match images or settings (S19).")
-    return DRY_RUN_OPTION(DETACH_OPTION(click.option("--refresh-cache", is_flag=True, help=stale)(with_options)))
+    return resume_options(click.option("--refresh-cache", is_flag=True, help=stale)(with_options))
 
 
 def run_options(command: Command) -> Command:

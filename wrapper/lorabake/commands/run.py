@@ -57,9 +57,9 @@ def program_name(started: str, found: str | None) -> str:
         "--set network.network_dim=8,16 trains once for each value. With --once the command is safe to repeat, and to "
         "start on several machines that share a disk.\n\n"
         "Exits 0 if training finished and the LoRA is usable; 1 if the recipe or the dataset is at fault; "
-        "4 if the trainer could not be installed, or failed; 5 if a run of that name is in progress; 6 if "
-        "this machine cannot train it (no GPU, memory, disk); 7 if images, captions or models changed "
-        "during training; 8 if it was stopped because the loss stayed NaN; 130 if interrupted."
+        "4 if the trainer could not be installed, or failed; 5 if a run of that name is in progress or "
+        "another run uses the GPU; 6 if this machine cannot train it (no GPU, memory, disk); 7 if images, captions or "
+        "models changed during training; 8 if it was stopped because the loss stayed NaN; 130 if interrupted."
     )
 )
 @click.argument("recipe_paths", metavar="RECIPE...", type=PATH_TYPE, nargs=-1, required=True)
@@ -92,6 +92,7 @@ def run(
             workflow.RunRequest(
                 recipe, choice, options.rehearse, run_dir, options.refresh_cache, display=terminal_display(verbose),
                 overrides=overrides, detach=options.detach, once=options.once, seat=SeatOptions(*options.seat),
+                use=options.use,
             ),
             get_environment(),
         )

@@ -12,8 +12,6 @@ import click
 from lorabake.commands.check import run_check, show_findings
 from lorabake.commands.help import command
 from lorabake.commands.options import (
-    DETACH_OPTION,
-    DRY_RUN_OPTION,
     JSON_OPTION,
     NO_CACHE_OPTION,
     RUN_ARGUMENT,
@@ -27,6 +25,7 @@ from lorabake.commands.options import (
     get_environment,
     make_text_layout,
     rerun_options,
+    resume_options,
     show_progress,
     stderr_printer,
     terminal_display,
@@ -83,13 +82,17 @@ def verify(run: str, no_cache: bool, choice: TrainerChoice, as_json: bool) -> No
 )
 @RUN_ARGUMENT
 @WITH_DRIFT_OPTION
-@DRY_RUN_OPTION
-@DETACH_OPTION
+@resume_options
 @VERBOSE_OPTION
 @user_trainer_options
 @JSON_OPTION
 def resume(
-    run: str, with_drift: bool, dry_run: bool, detach: bool, verbose: bool, choice: TrainerChoice, as_json: bool
+    run: str,
+    with_drift: bool,
+    options: RunOptions,
+    verbose: bool,
+    choice: TrainerChoice,
+    as_json: bool,
 ) -> None:
     from lorabake.commands.output.runs import format_already_finished, format_resume
     from lorabake.jobs.resume import prepare
@@ -103,7 +106,7 @@ def resume(
         return
     ready = prepare.prepare_resume(found)
     say_line, then, own = stderr_printer(), found.record.trainer, find_named_trainer(choice)
-    if dry_run:
+    if options.dry_run:
         trainer = find_recorded_trainer(then, env, own)
         made = (
             prepare.replan_run(found, prepare.read_option_snapshot(None, then, env, say_line), env)
@@ -118,7 +121,8 @@ def resume(
         refuse_drift(found, env, made.differences, own, allowed=with_drift)
     for line in prepare.describe_resume(ready):
         say_line(line)
-    record = prepare.resume_run(ready, made, trainer, env, terminal_display(verbose), detach=detach)
+    how = prepare.StartOptions(terminal_display(verbose), options.detach, options.use, say_line)
+    record = prepare.resume_run(ready, made, trainer, env, how)
     show_run_outcome(record, found.root, as_json=as_json)
     sys.exit(exit_code(record))
 
@@ -257,7 +261,9 @@ def rerun(
     if options.refresh_cache and found.record.rehearsal:
         raise click.UsageError(msg("--refresh-cache deletes files, so it only works in a real run"))
     display = terminal_display(verbose)
-    order = rerunning.RerunRequest(found, choice, run_dir, with_drift, options.refresh_cache, display, options.detach)
+    order = rerunning.RerunRequest(
+        found, choice, run_dir, with_drift, options.refresh_cache, display, options.detach, options.use
+    )
     rerunning.ensure_rerun_trainer(order, env, show, install_it=not options.dry_run)
     drift = refuse_drift(found, env, own=find_named_trainer(choice), allowed=with_drift)
     for said in variable_remarks(found.record, env):

@@ -183,4 +183,4 @@ def _resume(found: FoundRun, order: RunRequest, env: Env, tell: Tell) -> Record:
         raise MachineError(said, msg("see it with `lorabake verify {run}`", run=found.root))
     for line in prepare.describe_resume(ready):
         tell(line)
-    return prepare.resume_run(ready, made, trainer, env, order.display)
+    return prepare.resume_run(ready, made, trainer, env, prepare.StartOptions(order.display, False, order.use, tell))

@@ -12,6 +12,7 @@ from lorabake.errors import SetupError
 from lorabake.jobs import run as workflow
 from lorabake.jobs.display import NO_DISPLAY, Display
 from lorabake.jobs.run import PreparedRun, RunRequest, TrainerChoice
+from lorabake.runs.gpu_locks import GpuUse
 from lorabake.runs.index import FoundRun
 from lorabake.runs.record import read_plan
 from lorabake.trainer.select_packages import LockChoice
@@ -34,6 +35,7 @@ class RerunRequest:
     refresh_cache: bool = False
     display: Display = NO_DISPLAY
     detach: bool = False
+    use: GpuUse = "refuse"
 
     @property
     def trainer(self) -> TrainerChoice:
@@ -84,6 +86,7 @@ def prepare_rerun(order: RerunRequest, drift: Sequence[Message], env: Env) -> Pr
         refresh_cache=order.refresh_cache,
         display=order.display,
         detach=order.detach,
+        use=order.use,
         content=content,
         again=RepeatCheck(record, read_plan(found.paths), tuple(drift), order.with_drift),
     )

@@ -18,6 +18,7 @@ from lorabake.jobs import start_record
 from lorabake.jobs.attach import run_supervised
 from lorabake.jobs.cache_recorder import CacheRecorder, make_cache_recorder, refresh_caches
 from lorabake.jobs.display import NO_DISPLAY, Display, ScanProgress, ignore_event
+from lorabake.jobs.gpus import choose_gpus, start_on_free_gpus
 from lorabake.jobs.join import join_run
 from lorabake.jobs.machines import ensure_port_free, gather_others
 from lorabake.jobs.supervisor import launch_run
@@ -25,6 +26,7 @@ from lorabake.planning.resolve import choose_precision
 from lorabake.recipe.overrides import Override
 from lorabake.runs.command import rehearsal_argv, training_argv
 from lorabake.runs.folder import RunPaths
+from lorabake.runs.gpu_locks import GpuReservation, GpuUse, reserve_gpus
 from lorabake.runs.index import ensure_inputs_free, register_run
 from lorabake.runs.input_watch import InputWatch, ensure_dataset_unchanged
 from lorabake.runs.launch_request import LaunchRequest
@@ -77,7 +79,8 @@ class TrainerChoice:
 class RunRequest:
     """What `lorabake run` was asked for. ``again`` is the run to be repeated, ``content`` its recipe's bytes;
     ``overrides`` take the place of values of the recipe. ``detach``: nobody waits for more than its beginning;
-    ``once``: not if the same run has finished. ``seat`` is what was given of this machine's seat among several."""
+    ``once``: not if the same run has finished. ``seat`` is what was given of this machine's seat among several, ``use``
+    what to do if another run uses its GPU."""
 
     recipe: Path
     trainer: TrainerChoice = TrainerChoice()
@@ -91,6 +94,7 @@ class RunRequest:
     detach: bool = False
     seat: SeatOptions = NO_SEAT_OPTIONS
     once: bool = False
+    use: GpuUse = "refuse"
 
 
 @dataclass(frozen=True)
@@ -241,6 +245,7 @@ def make_request(prepared: PreparedRun, env: Env, tell: Tell) -> LaunchRequest:
     folder.
     """
     check_run_folder(prepared)
+    gpus = _choose_gpus(prepared, env)
     root, kept = prepared.root, fact_store_path(lorabake_home(env), env)
     wanted = start_record.manifest_spec(prepared.examination, root, env, weights=not prepared.order.rehearse)
     with hash_in_background(kept, partial(_hash_inputs, wanted)) as hashed:
@@ -251,7 +256,7 @@ def make_request(prepared: PreparedRun, env: Env, tell: Tell) -> LaunchRequest:
             examination, trainer, contents = _examine_with_trainer(prepared, env, tell)
             made_from, known = _wait_for_hashes(hashed, prepared.order)
             request = start_record.training_request(examination, root, trainer, contents, made_from, env, prepared.seat)
-    request = replace(request, watch=InputWatch(made_from, root, env, kept, known))
+    request = replace(request, watch=InputWatch(made_from, root, env, kept, known), gpus=gpus)
     if prepared.order.again is not None:
         request = prepared.order.again.checked(request)
         for said in request.drift[len(prepared.order.again.known) :]:
@@ -262,16 +267,36 @@ def make_request(prepared: PreparedRun, env: Env, tell: Tell) -> LaunchRequest:
 
 def launch_prepared(prepared: PreparedRun, request: LaunchRequest, env: Env, tell: Tell) -> Record:
     """Launch a request, and return the finished record."""
-    if not request.rehearsal:
-        register_run(lorabake_home(env), request.root, request.provenance.digest)
-    caches = make_cache_recorder(prepared.examination, request, _scan_options(prepared.order, env))
-    return _launch_with_progress(prepared.order, request, caches, tell)
+
+    def start() -> Record:
+        ensure_dataset_unchanged(prepared.examination.dataset, prepared.examination.loaded.folder)
+        if not request.rehearsal:
+            register_run(lorabake_home(env), request.root, request.provenance.digest)
+        caches = make_cache_recorder(prepared.examination, request, _scan_options(prepared.order, env))
+        return _launch_with_progress(prepared.order, request, caches, tell)
+
+    return start_on_free_gpus(request.gpus, prepared.order.use, start, tell)
 
 
 def join_first_machine(prepared: PreparedRun, seat: Seat, env: Env, tell: Tell) -> int:
     """The same on every machine but the first one of several: the exit code of the run, whose record the first machine
     writes. Raises the same errors."""
-    return join_run(make_request(prepared, env, tell), seat, tell)
+    request = make_request(prepared, env, tell)
+
+    def join() -> int:
+        with reserve_gpus(request.gpus, request.root):
+            return join_run(request, seat, tell)
+
+    return start_on_free_gpus(request.gpus, prepared.order.use, join, tell)
+
+
+def _choose_gpus(prepared: PreparedRun, env: Env) -> GpuReservation | None:
+    """Those to lock, before minutes are spent on an installation. None for a rehearsal or packages for the CPU."""
+    order, (_, plan) = prepared.order, prepared.examination.planned()
+    if order.rehearse or order.trainer.lock == "cpu":
+        return None
+    machines = prepared.seat.machines if prepared.seat is not None else 1
+    return choose_gpus(plan.launch, env, order.use, machines)
 
 
 def _examine_with_trainer(prepared: PreparedRun, env: Env, tell: Tell) -> tuple[CheckResult, Trainer, TrainerContents]:

@@ -28,6 +28,7 @@ from lorabake.runs.finalize import (
     with_outputs,
 )
 from lorabake.runs.folder import DELETED, FolderHandle, RunPaths, create_run_folder
+from lorabake.runs.gpu_locks import reserve_gpus
 from lorabake.runs.index import ensure_unfinished
 from lorabake.runs.launch_request import LaunchRequest, build_initial_files, new_record
 from lorabake.runs.lock import acquire_run_lock, new_claim, remove_stale_claim
@@ -392,12 +393,13 @@ def with_verdict(start: LaunchContext, record: Record, evidence: RunResult, stop
 def launch_run(request: LaunchRequest, watcher: Watcher, begun: Callable[[Record], None] | None = None) -> Record:
     """Train, and return the finished record with its ``status``. ``begun`` is called when the run folder is complete.
 
-    Raises MachineError if the folder cannot be made, BusyError if a run of this name is in progress, SetupError if the
-    trainer cannot be started, InterruptedRunError if the user stopped it; the record contains that, too, if there is
-    one. If this process is killed, its guard stops the trainer and finishes the record.
+    Raises MachineError if the folder cannot be made, BusyError if a run of this name is in progress or another run uses
+    its GPUs (nothing is written then), SetupError if the trainer cannot be started, InterruptedRunError if the user
+    stopped it; the record contains that, too, if there is one. If this process is killed, its guard stops the trainer
+    and finishes the record.
     """
     paths = RunPaths(request.root)
-    with acquire_run_lock(paths, request.plan.name):
+    with acquire_run_lock(paths, request.plan.name), reserve_gpus(request.gpus, paths.root):
         if request.once:
             ensure_unfinished(paths.root.parent, request.provenance.digest)
         record = new_record(request)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
+    from lorabake.runs.gpu_locks import GpuReservation
     from lorabake.runs.input_watch import InputWatch
     from lorabake_schemas.seat import Seat
 
@@ -48,8 +49,8 @@ class LaunchRequest:
     dataset.toml, prompts.txt, LyCORIS presets. ``argv`` and ``env`` come from runs.command. ``recipe_place`` is the
     path of the recipe from the run folder. ``rerun_of`` is the digest of the run that this one repeats, ``drift`` what
     has changed since. The two waits are those of the shutdown ladder, in seconds. ``watch`` reports at the end whether
-    its inputs changed, if it is not None. ``seat`` is this machine's among several. With ``once`` it is not launched if
-    the same run has finished meanwhile.
+    its inputs changed, if it is not None. ``seat`` is this machine's among several, ``gpus`` are those to lock. With
+    ``once`` it is not launched if the same run has finished meanwhile.
     """
 
     root: Path
@@ -71,6 +72,7 @@ class LaunchRequest:
     watch: InputWatch | None = None
     seat: Seat | None = None
     once: bool = False
+    gpus: GpuReservation | None = None
 
     @property
     def rehearsal(self) -> bool:

@@ -7,6 +7,7 @@ import platform
 import shutil
 import socket
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -14,14 +15,30 @@ from lorabake.errors import SetupError
 from lorabake.util.files import exists
 from lorabake.util.process import capture_output
 from lorabake_schemas.machine import Gpu, MachineFacts
+from lorabake_schemas.messages import Message, msg
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _NVIDIA_SMI_TIMEOUT_S = 10.0  # a driver that is still waking the card takes seconds
 _GPU_FIELDS = "index,uuid,name,memory.total,driver_version"
+_VISIBLE_GPUS = "CUDA_VISIBLE_DEVICES"
 _CGROUP = Path("/sys/fs/cgroup")
 _SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - a file system, in which nothing is written
+
+
+@dataclass(frozen=True, slots=True)
+class GpuDevice:
+    """A GPU of this machine, or the part of one (MIG) that CUDA_VISIBLE_DEVICES names."""
+
+    uuid: str
+    index: str = ""
+    name: str = ""
+
+    def describe(self) -> Message:
+        if not self.index:
+            return msg("GPU {uuid}", uuid=self.uuid)
+        return msg("GPU {index} ({name})", index=self.index, name=self.name)
 
 
 def detect_machine(env: Mapping[str, str]) -> MachineFacts:
@@ -177,15 +194,35 @@ def is_writable(folder: Path) -> bool:
 
 def _detect_gpus(env: Mapping[str, str]) -> tuple[Gpu, ...]:
     """NVIDIA GPUs by the driver's own tool; no tool, no driver or no answer in time means none."""
-    visible = env.get("CUDA_VISIBLE_DEVICES")
+    return parse_gpus(_query_gpus(env), env.get(_VISIBLE_GPUS))
+
+
+def list_gpus(env: Mapping[str, str]) -> tuple[GpuDevice, ...]:
+    """The GPUs that a program started with ``env`` would use, in its order. Of a MIG device only the UUID is known.
+
+    nvidia-smi counts by PCI bus. CUDA does so only with CUDA_DEVICE_ORDER=PCI_BUS_ID; without it, it puts the fastest
+    GPU first, so that of unlike GPUs an index may name another one here (CUDA C Programming Guide, environment
+    variables).
+    """
+    rows, visible = _split_rows(_query_gpus(env)), env.get(_VISIBLE_GPUS)
+    parts = [] if visible is None else [part.strip() for part in visible.split(",")]
+    if any(part.startswith("MIG-") for part in parts):
+        return tuple(GpuDevice(part) for part in parts if part.startswith("MIG-"))
+    chosen = rows if visible is None else _select_visible(rows, visible)
+    return tuple(GpuDevice(uuid=row[1], index=row[0], name=row[2]) for row in chosen)
+
+
+def _query_gpus(env: Mapping[str, str]) -> str:
+    """nvidia-smi's table; empty without GPUs."""
+    visible = env.get(_VISIBLE_GPUS)
     if visible is not None and visible.strip() in {"", "-1"}:
-        return ()
+        return ""
     query = ["nvidia-smi", f"--query-gpu={_GPU_FIELDS}", "--format=csv,noheader,nounits"]
     try:
         said = capture_output(query, env=env, timeout=_NVIDIA_SMI_TIMEOUT_S)
     except SetupError:
-        return ()
-    return parse_gpus(said.stdout, visible) if said.ok else ()
+        return ""
+    return said.stdout if said.ok else ""
 
 
 class GpuProgram(NamedTuple):
@@ -232,11 +269,15 @@ def parse_gpu_programs(text: str) -> tuple[GpuProgram, ...]:
 def parse_gpus(text: str, visible: str | None = None) -> tuple[Gpu, ...]:
     """nvidia-smi's table as GPUs. ``visible`` is CUDA_VISIBLE_DEVICES: indices or starts of UUIDs, in CUDA's order,
     where everything after the first entry that names no GPU is hidden."""
-    rows = [[field.strip() for field in line.split(",")] for line in text.splitlines() if line.strip()]
-    rows = [row for row in rows if len(row) == len(_GPU_FIELDS.split(","))]
+    rows = _split_rows(text)
     if visible is not None:
         rows = _select_visible(rows, visible)
     return tuple(_parse_gpu(row) for row in rows)
+
+
+def _split_rows(text: str) -> list[list[str]]:
+    rows = [[field.strip() for field in line.split(",")] for line in text.splitlines() if line.strip()]
+    return [row for row in rows if len(row) == len(_GPU_FIELDS.split(","))]
 
 
 def _select_visible(rows: list[list[str]], visible: str) -> list[list[str]]:

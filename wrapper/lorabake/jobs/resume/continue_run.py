@@ -15,6 +15,7 @@ from lorabake.runs.command import ACCELERATE_FILE, CPU_PROCESSES_FILE, DETERMINI
 from lorabake.runs.events import EventFields, EventLog, format_timestamp, iter_recorded_steps, utc_now
 from lorabake.runs.finalize import finalize_run, loss_remarks
 from lorabake.runs.folder import RunPaths, reserve_space
+from lorabake.runs.gpu_locks import reserve_gpus
 from lorabake.runs.inventory import refuse_foreign_files
 from lorabake.runs.lock import acquire_run_lock
 from lorabake.runs.log_parser import LogParser
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 
     from lorabake.jobs.display import Watcher
     from lorabake.planning.resume_steps import ResumeSteps
+    from lorabake.runs.gpu_locks import GpuReservation
     from lorabake.runs.input_watch import InputWatch
     from lorabake.runs.resume_points import Table
     from lorabake.runs.states import ExpectedFiles, SavedState
@@ -52,7 +54,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class ResumeRequest:
     """``argv`` is the command of a first start, built from today's plan and trainer. ``files`` are lorabake's own by
-    name, those that are run or that configure the run; they are written again.
+    name, those that are run or that configure the run; they are written again. ``gpus`` are those to lock for it.
     """
 
     paths: RunPaths
@@ -62,16 +64,18 @@ class ResumeRequest:
     interrupt_s: float = 10.0
     terminate_s: float = 5.0
     watch: InputWatch | None = None
+    gpus: GpuReservation | None = None
 
 
 def continue_training(request: ResumeRequest, watcher: Watcher) -> Record:
     """Train the rest, and return the finished record.
 
-    Raises MachineError if there is no usable state, if the run is in progress or its folder cannot be written;
+    Raises MachineError if there is no usable state, if the run is in progress or its folder cannot be written,
+    BusyGpuError if another run uses its GPUs (nothing is written then);
     SetupError if the trainer cannot be started; InterruptedRunError if the user stopped it.
     """
     paths = request.paths
-    with acquire_run_lock(paths, read_record(paths.record).name):
+    with acquire_run_lock(paths, read_record(paths.record).name), reserve_gpus(request.gpus, paths.root):
         record = read_record(paths.record)
         if record.trained:
             return record

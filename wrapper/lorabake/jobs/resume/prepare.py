@@ -19,7 +19,8 @@ from lorabake.inputs.dataset import ScanOptions
 from lorabake.inputs.hub import can_run_offline
 from lorabake.jobs import rerun, run
 from lorabake.jobs.attach import run_supervised
-from lorabake.jobs.display import NO_DISPLAY, Display, ignore_event
+from lorabake.jobs.display import Display, ignore_event
+from lorabake.jobs.gpus import choose_gpus, start_on_free_gpus
 from lorabake.jobs.machines import ensure_port_free
 from lorabake.jobs.resume.continue_run import (
     ResumeRequest,
@@ -34,6 +35,7 @@ from lorabake.planning.digest import hash_files
 from lorabake.recipe.load import load_recipe
 from lorabake.runs.command import ACCELERATE_CONFIG, ACCELERATE_FILE, planned_argv, trainer_env
 from lorabake.runs.events import read_last_step
+from lorabake.runs.gpu_locks import GpuUse
 from lorabake.runs.index import FoundRun
 from lorabake.runs.input_watch import InputWatch
 from lorabake.runs.lock import ensure_idle, find_active
@@ -259,25 +261,35 @@ def _first_start_argv(record: Record, made: ReplannedRun, trainer: Trainer | Non
     return planned_argv(made.plan, record.digest or "", python, checkout)
 
 
+@dataclass(frozen=True, slots=True)
+class StartOptions:
+    """What is shown, whether the terminal stays, what to do if another run uses the GPU, and whom to tell of that."""
+
+    display: Display
+    detach: bool
+    use: GpuUse
+    tell: Tell
+
+
 def resume_run(
     ready: PreparedResume,
     made: ReplannedRun | None,
     trainer: Trainer | None,
     env: Env,
-    display: Display = NO_DISPLAY,
-    *,
-    detach: bool = False,
+    how: StartOptions,
 ) -> Record:
     """Train the rest; the finished record. Without ``made`` and ``trainer`` nothing is left to train.
 
     Raises MachineError for the run folder, SetupError when the trainer cannot be started, InterruptedRunError when the
-    user stopped it.
+    user stopped it, BusyGpuError as start_on_free_gpus does.
     """
     record = ready.found.record
     argv: tuple[str, ...] = ()
     child: dict[str, str] = {}
+    gpus = None
     if made is not None and trainer is not None:
         ensure_port_free(made.plan.launch)
+        gpus = choose_gpus(made.plan.launch, env, how.use) if record.trainer.lock != "cpu" else None
         argv = _first_start_argv(record, made, trainer)
         child = trainer_env(
             env,
@@ -288,9 +300,10 @@ def resume_run(
             complete=trainer.kind == "pin",
         )
     files = made.files if made is not None else dict[str, bytes]()
-    request = ResumeRequest(ready.found.paths, argv, child, files, watch=make_input_watch(ready.found, env))
+    request = ResumeRequest(ready.found.paths, argv, child, files, watch=make_input_watch(ready.found, env), gpus=gpus)
     job = partial(continue_training, request, ignore_event)
-    return run_supervised(job, ready.found.paths, record.planned_steps, display, detach=detach)
+    start = partial(run_supervised, job, ready.found.paths, record.planned_steps, how.display, detach=how.detach)
+    return start_on_free_gpus(gpus, how.use, start, how.tell)
 
 
 def make_input_watch(found: FoundRun, env: Env) -> InputWatch:
