@@ -206,9 +206,8 @@ WRITING = {
     "remove", "copyfile", "copy", "copy2", "move",
 }  # fmt: skip
 RUNS = [source for source in sources(WRAPPER) if source.name.startswith(("runs.", "jobs.resume."))]
-OWN_FOLDER = dict.fromkeys(
-    ("runs.folder", "runs.gpu_locks", "runs.index", "runs.lock"), {"mkdir"}
-)  # new, or not a run's
+# Folders that are made new, or not a run's.
+OWN_FOLDER = {name: {"mkdir"} for name in ("runs.folder", "runs.gpu_locks", "runs.index", "runs.lock")}
 
 
 @pytest.mark.parametrize(
