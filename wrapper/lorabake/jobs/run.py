@@ -296,7 +296,8 @@ def _choose_gpus(prepared: PreparedRun, env: Env) -> GpuReservation | None:
     if order.rehearse or order.trainer.lock == "cpu":
         return None
     machines = prepared.seat.machines if prepared.seat is not None else 1
-    return choose_gpus(plan.launch, env, order.use, machines)
+    later = order.once and order.use == "refuse"  # it may have finished already, which matters more than a busy GPU
+    return choose_gpus(plan.launch, env, "wait" if later else order.use, machines)
 
 
 def _examine_with_trainer(prepared: PreparedRun, env: Env, tell: Tell) -> tuple[CheckResult, Trainer, TrainerContents]:
