@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from PIL import Image
+from test_kill import until
+
+from lorabake.runs.folder import RunPaths
+from lorabake.runs.lock import read_claim
+from lorabake.runs.status import read_state
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -84,6 +90,24 @@ def test_workers_share_the_recipes_without_a_double(studio: Path) -> None:
     runs = [json.loads(path.read_text("utf-8")) for path in (studio / "runs").glob("*/record.json")]
     assert sorted(run["name"] for run in runs) == [name.removesuffix(".toml") for name in names]
     assert len({run["digest"] for run in runs}) == len(names)
+
+
+def test_a_run_that_is_being_stopped_is_waited_for(studio: Path) -> None:
+    """Its trainer is suspended, so that it ends only when it is killed, 15 seconds after the first signal."""
+    names = write_recipes(studio, 1)
+    long = ("--once", "--set", "train.max_train_epochs=60000")
+    paths = RunPaths(studio / "runs" / "r0-rehearsal-001")
+    with start(studio, *names, *long) as first:
+        until(lambda: paths.events.exists() and b'"step": ' in paths.events.read_bytes(), "a step")
+        claim = read_claim(paths)
+        assert claim is not None
+        os.kill(claim.trainer, signal.SIGSTOP)
+        first.send_signal(signal.SIGTERM)
+        until(lambda: read_state(paths) == "stopping", "the stop")
+        code, jobs = lorabake_run(studio, *names, *long)
+        first.communicate(timeout=60)
+    assert first.returncode == 130
+    assert (code, [job["state"] for job in jobs]) == (0, ["finished"])
 
 
 def test_a_sweep(studio: Path) -> None:

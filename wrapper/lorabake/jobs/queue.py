@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,8 +21,9 @@ from lorabake.jobs.resume import prepare
 from lorabake.recipe.load import load_recipe
 from lorabake.recipe.sweep import combine_overrides, name_variant
 from lorabake.runs.index import iter_runs_with_digest, list_runs_with_digest, read_index, read_run
-from lorabake.runs.lock import find_active
+from lorabake.runs.lock import find_active, iter_claimed
 from lorabake.runs.resume_points import resume_options
+from lorabake.runs.status import read_state
 from lorabake.util.files import exists
 from lorabake.util.paths import lorabake_home
 from lorabake_schemas.messages import Message, msg
@@ -29,6 +31,7 @@ from lorabake_schemas.messages import Message, msg
 if TYPE_CHECKING:
     from lorabake.jobs.run import Env, PreparedRun, RunRequest, Tell
     from lorabake.recipe.overrides import Override
+    from lorabake.runs.folder import RunPaths
     from lorabake.runs.index import FoundRun
     from lorabake_schemas.queue_report import JobState
     from lorabake_schemas.record import Record
@@ -36,6 +39,7 @@ if TYPE_CHECKING:
 # The worst first: what a script has to know before anything else.
 EXIT_CODES_BY_WEIGHT = (130, 3, 6, 4, 1, 7, 5, 0)
 IDLE_STATES = frozenset({"in-progress", "already-finished"})
+STOPPING_LIMIT_S, POLL_S = 60.0, 0.2  # the longest that a run which is being stopped is waited for
 MAX_ATTEMPTS = 3  # at a run folder that another worker makes in the same moment
 
 
@@ -142,6 +146,8 @@ def _train_or_leave(prepared: PreparedRun, env: Env, tell: Tell) -> JobResult:
     if prepared.seat is not None and prepared.seat.rank:
         code = workflow.join_first_machine(prepared, prepared.seat, env, tell)
         return JobResult(order, "finished" if code == 0 else "failed", code)
+    if order.once:
+        _wait_for_stops(prepared)
     request = workflow.make_request(prepared, env, tell)
     state: JobState = "finished"
     record = root = None
@@ -157,6 +163,23 @@ def _train_or_leave(prepared: PreparedRun, env: Env, tell: Tell) -> JobResult:
         root, record = prepared.root, workflow.launch_prepared(prepared, request, env, tell)
     code = workflow.exit_code(record)
     return JobResult(order, state if code == 0 else "failed", code, root, record)
+
+
+def _wait_for_stops(prepared: PreparedRun) -> None:
+    """Wait until no trainer of this name is being stopped: a batch job that was requeued can start before that, and
+    would skip the run that it is to resume.
+    """
+    recipe, deadline = prepared.examination.recipe, time.monotonic() + STOPPING_LIMIT_S
+    for paths in iter_claimed(prepared.root.parent, recipe.name) if recipe is not None else ():
+        while _is_stopping(paths) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+
+
+def _is_stopping(paths: RunPaths) -> bool:
+    try:
+        return read_state(paths) == "stopping"
+    except MachineError:  # its record cannot be read
+        return False
 
 
 def _find_same_runs(digest: str, folder: Path, env: Env) -> Iterator[FoundRun]:

@@ -109,7 +109,7 @@ def acquire_run_lock(paths: RunPaths, name: str) -> Generator[None, None, None]:
             raise disk_error(error, said) from error
         if busy is not None:
             raise _name_taken_error(folder, name, busy)
-        for other in (paths, *_iter_claimed(folder, name)):
+        for other in (paths, *iter_claimed(folder, name)):
             active = find_running_trainer(other)
             if active is not None:
                 raise active.error
@@ -137,7 +137,7 @@ def ensure_idle(root: Path, name: str) -> None:
     with suppress(OSError):
         if (busy := find_holder(lock_path(root.parent, name))) is not None:
             raise _name_taken_error(root.parent, name, busy)
-    for other in (RunPaths(root), *_iter_claimed(root.parent, name)):
+    for other in (RunPaths(root), *iter_claimed(root.parent, name)):
         active = find_running_trainer(other)
         if active is not None:
             raise active.error
@@ -212,7 +212,7 @@ def _trainer_pids(claim: Claim) -> tuple[int, ...]:
     return tuple(sorted(found - {claim.owner.pid}))
 
 
-def _iter_claimed(folder: Path, name: str) -> Iterator[RunPaths]:
+def iter_claimed(folder: Path, name: str) -> Iterator[RunPaths]:
     """Run folders of that name next to this one whose trainer was started and has not ended normally."""
     with suppress(OSError):
         for path in sorted(folder.glob(f"*/{CLAIM_FILE}")):
