@@ -57,7 +57,10 @@ def test_a_bad_end_shows_the_trainers_last_words() -> None:
     assert rows[0] == "failed: it died"
     assert rows[1:-2] == [f"  line {number}" for number in range(40 - LAST_LOG_LINES, 40)]
     assert rows[-2:] == ["  more memory", "  run folder: r"]
-    assert format_run_outcome(record("started", None), Path("r"), PAGE) == "x: started"
+    rows = plain(format_run_outcome(record("started", None), Path("r"), PAGE)).splitlines()
+    assert [row.strip() for row in rows] == [
+        "r is training", "watch it with `lorabake attach r`", "stop it with `lorabake stop r`",
+    ]  # fmt: skip
 
 
 def test_changed_inputs_are_neither_done_nor_failed() -> None:

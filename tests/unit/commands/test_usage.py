@@ -64,7 +64,7 @@ def test_what_was_typed_is_made_visible() -> None:
 
 def test_a_group_without_a_command_shows_its_help_as_ever() -> None:
     assert said("trainer")[0] == said("trainer", lang="en_GB")[0]
-    assert "Usage:" in CliRunner().invoke(main, ["trainer"], env={"LC_ALL": "pt_BR.UTF-8"}).output
+    assert "Uso:" in CliRunner().invoke(main, ["trainer"], env={"LC_ALL": "pt_BR.UTF-8"}).output
 
 
 def test_help_lists_every_command_once_and_no_sentence_is_cut_at_80_columns() -> None:

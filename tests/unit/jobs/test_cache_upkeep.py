@@ -57,7 +57,7 @@ class World:
             np.savez(self.pictures / f"{name}_0768x0768_sd.npz", **held)
 
     def said(self) -> list[str]:
-        return [f"{error.rule}: {error.message}" for error in self.look().errors]
+        return [f"{error.rule}: {error.message}" for error in self.look().findings if error.rule.startswith("S19")]
 
 
 @pytest.fixture

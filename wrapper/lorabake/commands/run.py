@@ -51,7 +51,7 @@ def program_name(started: str, found: str | None) -> str:
 
 @command(
     msg(
-        "Train the LoRA that a recipe describes; several recipes one after the other.\n\n"
+        "Train LoRAs from one or several recipes.\n\n"
         "Checks the recipe, installs the trainer if it is missing, and trains in a new run folder. The run goes on "
         "if the terminal is closed; Ctrl-C stops it.\n\n"
         "--set network.network_dim=8,16 trains once for each value. With --once the command is safe to repeat, and to "
