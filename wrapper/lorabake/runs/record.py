@@ -76,8 +76,13 @@ def read_trigger_words(paths: RunPaths) -> tuple[str, ...]:
     except (OSError, ValueError, RecursionError):
         return ()
     concepts = recipe.get("concept")
-    tables = [each for each in concepts if isinstance(each, dict)] if isinstance(concepts, list) else []
-    words = [cast("dict[str, object]", table).get(key) for table in tables for key in ("token", "outfit")]
+    tables = cast("list[object]", concepts) if isinstance(concepts, list) else []
+    words = [
+        cast("dict[str, object]", table).get(key)
+        for table in tables
+        if isinstance(table, dict)
+        for key in ("token", "outfit")
+    ]
     return tuple(dict.fromkeys(word for word in words if isinstance(word, str) and word))
 
 
