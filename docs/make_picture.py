@@ -88,8 +88,12 @@ def watched(steps: int, epochs: int, batches: int, samples: int, name: str) -> l
             show(event)
     parts = [part.strip("\n") for part in CONTROL.split(terminal.getvalue())]
     lines = [line for part in parts for line in part.split("\n") if line.strip()]
-    bars = [line for line in lines if "━" in line]
-    return [*dict.fromkeys(line for line in lines if line not in bars), bars[-1].rstrip()]
+    bars, losses = ([line for line in lines if mark in line] for mark in ("━", "average loss"))
+    return [
+        *dict.fromkeys(line for line in lines if line not in {*bars, *losses}),
+        bars[-1].rstrip(),
+        losses[-1].rstrip(),
+    ]
 
 
 def events(steps: int, epochs: int, batches: int, samples: int, name: str) -> Iterator[ProgressEvent]:

@@ -31,6 +31,7 @@ WRITTEN = {
     "commits.md",
     "inspect.md",
     "repeating.md",
+    "long-runs.md",
     "machines.md",
     "resuming.md",
     "run-folder.md",

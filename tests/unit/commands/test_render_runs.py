@@ -17,6 +17,8 @@ from lorabake.commands.output.lists import (
     format_trainer_status,
 )
 from lorabake.commands.output.runs import LAST_LOG_LINES, format_run_outcome, format_written_files
+from lorabake.runs.folder import RunPaths
+from lorabake.runs.record import read_trigger_words
 from lorabake.trainer.install import Trainer, TrainerStatus
 from lorabake.util import resources
 
@@ -36,12 +38,26 @@ def test_the_list_of_recipes_says_what_each_is_for() -> None:
 
 def test_a_good_end_names_the_file() -> None:
     file = {"name": "output/x.safetensors", "sha256": "0", "size": 12_300_000}
-    text = plain(
-        format_run_outcome(record("finished", {"code": "ok", "message": "trained", "outputs": [file]}), Path("r"), PAGE)
-    )
-    assert text.splitlines() == [
-        "done: trained", "  r/output/x.safetensors (12.3 MB)", "  run folder: r",
-    ]  # fmt: skip
+    ended = record("finished", {"code": "ok", "message": "trained", "outputs": [file]})
+    rows = plain(format_run_outcome(ended, Path("r"), PAGE, ["lum", "red hat"])).splitlines()
+    assert rows[:3] == ["done: trained", "  r/output/x.safetensors (12.3 MB)", "  trigger words: lum, red hat"]
+    assert "models/Lora" in rows[3]
+    assert "models/loras" in rows[3]
+    assert rows[4].endswith(": lorabake tensorboard r")
+    assert rows[5:] == ["  run folder: r"]
+    assert len(plain(format_run_outcome(ended, Path("r"), PAGE)).splitlines()) == 5
+    rehearsed = ended.model_copy(update={"rehearsal": True})
+    assert len(plain(format_run_outcome(rehearsed, Path("r"), PAGE, ["lum"])).splitlines()) == 3
+
+
+def test_the_trigger_words_of_a_run(tmp_path: Path) -> None:
+    paths = RunPaths(tmp_path)
+    assert read_trigger_words(paths) == ()
+    paths.recipe.write_text('concept = [{token = "lum", outfit = "red hat"}, {token = "lum"}, {class = "cat"}, 3]')
+    assert read_trigger_words(paths) == ("lum", "red hat")
+    for bad in ("concept = 3", "[concept]\ntoken = 'x'", "not toml"):
+        paths.recipe.write_text(bad)
+        assert read_trigger_words(paths) == ()
 
 
 def test_a_remark_stands_below_a_good_end() -> None:
@@ -57,10 +73,7 @@ def test_a_bad_end_shows_the_trainers_last_words() -> None:
     assert rows[0] == "failed: it died"
     assert rows[1:-2] == [f"  line {number}" for number in range(40 - LAST_LOG_LINES, 40)]
     assert rows[-2:] == ["  more memory", "  run folder: r"]
-    rows = plain(format_run_outcome(record("started", None), Path("r"), PAGE)).splitlines()
-    assert [row.strip() for row in rows] == [
-        "r is training", "watch it with `lorabake attach r`", "stop it with `lorabake stop r`",
-    ]  # fmt: skip
+    assert "lorabake attach r" in format_run_outcome(record("started", None), Path("r"), PAGE)
 
 
 def test_changed_inputs_are_neither_done_nor_failed() -> None:

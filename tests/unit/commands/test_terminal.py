@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lorabake.commands.output.layout import format_duration
-from lorabake.commands.output.progress import StepPace, format_speed, line_printer, watch_progress
+from lorabake.commands.output.progress import ProgressState, format_speed, line_printer, watch_progress
+from lorabake.commands.output.sparkline import Sparkline
 from lorabake_schemas.events import (
     EmptyDataset,
     Epoch,
     LogLine,
     ModelLoaded,
+    Phase,
     ProgressEvent,
     RunTotals,
     Saved,
@@ -37,18 +39,67 @@ def show(events: Iterable[ProgressEvent], stream: io.StringIO, tick: float = 1.0
     return stream.getvalue()
 
 
+class Utf8Terminal(Terminal):
+    encoding = "utf-8"
+
+
 def steps(total: int) -> list[ProgressEvent]:
     return [Step(number, total, 0.5) for number in range(1, total + 1)]
 
 
-def test_pace_is_measured_by_our_clock_from_the_first_step() -> None:
-    pace = StepPace()
-    assert pace.seconds_left(10) is None
-    pace.at(1, 100.0)
-    assert pace.seconds_per_step is None
-    pace.at(5, 108.0)
-    assert pace.seconds_per_step == 2.0
-    assert pace.seconds_left(10) == 10.0
+def test_speed_and_time_left_are_those_of_the_events_own_times() -> None:
+    """A run that went on for hours is read at once; it trained slowly first, then slept, then trained quickly."""
+    times = [*(10.0 * number for number in range(20)), *(50_000.0 + 0.5 * number for number in range(140))]
+    stream = io.StringIO()
+    with watch_progress(stream, 1000, clock=lambda: 7.0) as watcher:
+        for number, moment in enumerate(times, 1):
+            watcher(Step(number, 1000, 0.5), moment)
+    assert stream.getvalue().splitlines()[-1] == "step 160/1000  average loss 0.5  2.0 steps/s  7:00 min left"
+
+
+def test_the_bar_fits_into_80_columns_and_shows_the_curve_of_the_loss(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    told: list[ProgressEvent] = [Epoch(10, 10)]
+    told += [Step(number, 10_000, 12.0 / number, loss_current=0.1234) for number in range(9_000, 9_900)]
+    told += [Saving("output/x.safetensors"), Phase("sampling")]
+    text = show(told, Utf8Terminal(), tick=2.0)
+    rows = re.sub(r"\x1b\[[^a-zA-Z]*[a-ln-zA-Z]|\r", "\n", re.sub(r"\x1b\[[^a-zA-Z]*m", "", text)).split("\n")
+    bar, loss = [row for row in rows if row.strip()][-2:]
+    assert len(bar) <= 80
+    assert bar.startswith("making sample images ")
+    for part in ("9899/10000", "2.00 s/step", "3:22 min left"):
+        assert part in bar
+    assert "█▇" in loss
+    assert "▂▁" in loss
+    assert loss.startswith("average loss 0.001212  current 0.1234  ")
+    assert loss.rstrip().endswith("last save at step 9899")
+
+
+def test_what_the_trainer_does() -> None:
+    view, seen = ProgressState(100, lambda: 0.0), list[str]()
+    seen.append(view.activity)
+    for event in (
+        Phase("caching", 3, 40, "latents"), Phase("loading"), Phase("training"), Step(1, 100), Phase("saving"),
+        Phase("training"), Phase("sampling"), Step(2, 100),
+    ):  # fmt: skip
+        view.take(event)
+        seen.append(view.activity)
+    assert seen == [
+        "loading", "caching 3/40", "loading", "loading", "steps", "saving", "steps", "making sample images", "steps",
+    ]  # fmt: skip
+
+
+def test_a_curve_of_any_length_has_a_fixed_width_and_all_of_its_course() -> None:
+    curve = Sparkline()
+    assert str(curve) == ""
+    for number in range(100_000):
+        curve.add(float("nan") if number % 1000 == 1 else 1.0 if number < 50_000 else 0.0)
+    text = str(curve)
+    assert 8 <= len(text) <= 16
+    assert text[0] == "█"
+    assert text[-1] == "▁"
+    assert text.count("█") - text.count("▁") in {-1, 0, 1}
 
 
 @pytest.mark.parametrize(

@@ -156,8 +156,15 @@ def describe_order(order: RunRequest) -> str:
 
 def show_run_outcome(record: Record, root: Path, *, as_json: bool = False) -> None:
     from lorabake.commands.output.runs import format_run_outcome
+    from lorabake.runs.folder import RunPaths
+    from lorabake.runs.record import read_trigger_words
 
-    write_result(record.model_dump_json(indent=2) if as_json else format_run_outcome(record, root, make_text_layout()))
+    if as_json:
+        write_result(record.model_dump_json(indent=2))
+        return
+    moved = record.outcome.moved_to if record.outcome is not None else None
+    triggers = read_trigger_words(RunPaths(root if moved is None else Path(moved)))
+    write_result(format_run_outcome(record, root, make_text_layout(), triggers))
 
 
 def _parse_family(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str:

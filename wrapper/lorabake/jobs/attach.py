@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorabake.errors import InterruptedRunError, LorabakeError, MachineError
+from lorabake.runs.activity import read_event_time
 from lorabake.runs.events import decode_event
 from lorabake.runs.finalize import complete_record, resume_command_hint
 from lorabake.runs.follow import EventFollower, events_size
@@ -22,7 +23,7 @@ from lorabake_schemas.messages import msg
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from lorabake.jobs.display import Display, Watcher
+    from lorabake.jobs.display import Display, EventViewer
     from lorabake.runs.folder import RunPaths
     from lorabake_schemas.record import Record
 
@@ -47,7 +48,7 @@ class Viewer:
     """
 
     supervisor: BackgroundJob[Record]
-    watcher: Watcher
+    watcher: EventViewer
     is_foreground: bool = False
     is_closed: bool = False
 
@@ -89,12 +90,12 @@ def run_supervised(
     return record if record is not None else await_guard(paths)
 
 
-def show_events(follower: EventFollower, watcher: Watcher) -> bool:
+def show_events(follower: EventFollower, watcher: EventViewer) -> bool:
     """Show what is new; whether training has begun with it."""
     has_begun = False
     for fields in follower.read():
         if (event := decode_event(fields)) is not None:
-            watcher(event)
+            watcher(event, read_event_time(fields))
             has_begun = has_begun or isinstance(event, RunTotals | Step)
     return has_begun
 

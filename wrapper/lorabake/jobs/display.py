@@ -12,6 +12,12 @@ from lorabake_schemas.events import ProgressEvent
 Watcher = Callable[[ProgressEvent], None]
 
 
+class EventViewer(Protocol):
+    """Called with each event and when it happened (seconds since 1970)."""
+
+    def __call__(self, event: ProgressEvent, moment: float | None = None) -> None: ...
+
+
 class ScanProgress(Protocol):
     """Called with (images read, all images); ``hashing`` with (bytes hashed, all bytes)."""
 
@@ -27,7 +33,7 @@ class Display(Protocol):
 
     def hashing(self) -> AbstractContextManager[ProgressCallback | None]: ...
 
-    def training(self, steps: int) -> AbstractContextManager[Watcher]: ...
+    def training(self, steps: int) -> AbstractContextManager[EventViewer]: ...
 
 
 class NoDisplay:
@@ -39,11 +45,11 @@ class NoDisplay:
     def hashing(self) -> AbstractContextManager[ProgressCallback | None]:
         return nullcontext()
 
-    def training(self, steps: int) -> AbstractContextManager[Watcher]:  # noqa: ARG002
+    def training(self, steps: int) -> AbstractContextManager[EventViewer]:  # noqa: ARG002
         return nullcontext(ignore_event)
 
 
-def ignore_event(_event: ProgressEvent) -> None: ...
+def ignore_event(event: ProgressEvent, moment: float | None = None) -> None: ...
 
 
 NO_DISPLAY = NoDisplay()

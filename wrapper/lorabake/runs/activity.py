@@ -80,7 +80,7 @@ class RunActivity:
 
     def take(self, fields: EventFields) -> None:
         time = fields.get("time")
-        if isinstance(time, str) and (moment := _parse_time(time)) is not None:
+        if isinstance(time, str) and (moment := read_event_time(fields)) is not None:
             self.last_time = time
             self._take_at(fields, time, moment)
 
@@ -196,7 +196,9 @@ def _parse_line(line: bytes) -> EventFields:
     return {}
 
 
-def _parse_time(time: str) -> float | None:
+def read_event_time(fields: EventFields) -> float | None:
+    """When an event happened, in seconds since 1970; None if it has no time."""
+    time = fields.get("time")
     with suppress(ValueError, OverflowError):
-        return datetime.fromisoformat(time).timestamp()
+        return datetime.fromisoformat(time).timestamp() if isinstance(time, str) else None
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import tomllib
 from typing import TYPE_CHECKING, cast
 
 from pydantic import ValidationError
@@ -66,6 +67,23 @@ def read_plan(paths: RunPaths) -> Plan | None:
         return parse_lenient(Plan, read_bytes(paths.plan, within=paths.root))
     except (OSError, ValueError, RecursionError):
         return None
+
+
+def read_trigger_words(paths: RunPaths) -> tuple[str, ...]:
+    """The tokens and outfits of the run's recipe, each once; none without a readable one."""
+    try:
+        recipe = tomllib.loads(read_bytes(paths.recipe, within=paths.root).decode())
+    except (OSError, ValueError, RecursionError):
+        return ()
+    concepts = recipe.get("concept")
+    tables = cast("list[object]", concepts) if isinstance(concepts, list) else []
+    words = [
+        cast("dict[str, object]", table).get(key)
+        for table in tables
+        if isinstance(table, dict)
+        for key in ("token", "outfit")
+    ]
+    return tuple(dict.fromkeys(word for word in words if isinstance(word, str) and word))
 
 
 def _invalid_record_error(path: Path, content: bytes, error: ValidationError) -> MachineError:

@@ -6,6 +6,7 @@ Display never disturbs training: if the terminal is closed, its lines are lost a
 from __future__ import annotations
 
 import time
+from collections import deque
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import count
@@ -13,7 +14,9 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from lorabake.commands.output.console import write_to
 from lorabake.commands.output.layout import format_duration
-from lorabake.commands.output.trouble import describe_trouble
+from lorabake.commands.output.sparkline import Sparkline
+from lorabake.commands.output.trouble import PHASES, describe_trouble
+from lorabake.runs.activity import STEPS_KEPT, measure_pace
 from lorabake.runs.verdict import DIVERGED
 from lorabake.util.i18n import ENGLISH, Translator
 from lorabake_schemas.events import (
@@ -24,6 +27,7 @@ from lorabake_schemas.events import (
     LogLine,
     LossJump,
     ModelLoaded,
+    Phase,
     RunTotals,
     Saved,
     Saving,
@@ -38,7 +42,7 @@ from lorabake_schemas.messages import Message, clean_log_line, literal, msg, nms
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-    from rich.progress import Progress, TaskID
+    from rich.progress import TaskID
 
     from lorabake_schemas.events import ProgressEvent
 
@@ -49,32 +53,9 @@ QUIET_SECONDS = 10.0  # plain lines are at least this far apart ...
 QUIET_SHARE = 0.1  # ... and this share of all steps, but not more than
 SILENT_SECONDS = 300.0
 SAID_BY_LORABAKE = (BadLoss, Stopping, Stalled, StallEnded, LossJump, DiskLow)
+BAR_UPDATE_SECONDS = 0.1  # the pace of thousands of steps takes a while to compute
 LINE_DELAY_SECONDS = 0.7  # a scan that ends sooner shows nothing
 LINE_UPDATE_SECONDS = 0.1
-
-
-@dataclass(slots=True)
-class StepPace:
-    """Speed by our own clock, which is passed in (seconds, monotonic): tqdm's own average includes model set-up."""
-
-    _first: tuple[int, float] | None = None
-    _last: tuple[int, float] = (0, 0.0)
-
-    def at(self, number: int, now: float) -> None:
-        if self._first is None:
-            self._first = (number, now)
-        self._last = (number, now)
-
-    @property
-    def seconds_per_step(self) -> float | None:
-        """Average since the first step seen, saves and samples included; None before the second."""
-        if self._first is None or self._last[0] <= self._first[0]:
-            return None
-        return (self._last[1] - self._first[1]) / (self._last[0] - self._first[0])
-
-    def seconds_left(self, total: int) -> float | None:
-        pace = self.seconds_per_step
-        return None if pace is None else pace * max(total - self._last[0], 0)
 
 
 def format_speed(seconds_per_step: float | None) -> Message:
@@ -87,41 +68,86 @@ def format_speed(seconds_per_step: float | None) -> Message:
 
 @dataclass(slots=True)
 class ProgressState:
-    """What is shown: filled from the events, with its own clock for the rate."""
+    """What is shown, filled from the events and their times (seconds); ``clock`` is for events without one."""
 
     planned: int
     clock: Clock
     translator: Translator = ENGLISH
-    pace: StepPace = field(default_factory=StepPace)
+    steps: deque[tuple[float, int]] = field(default_factory=lambda: deque[tuple[float, int]](maxlen=STEPS_KEPT))
     step: Step | None = None
     epoch: Epoch | None = None
-    saved: str | None = None
+    phase: Phase | None = None
+    saved_step: int | None = None
+    average: float | None = None
+    losses: Sparkline = field(default_factory=Sparkline)
 
-    def take(self, event: ProgressEvent) -> str | None:
+    def take(self, event: ProgressEvent, moment: float | None = None) -> str | None:
         """Keep an event; its line, if it gets one."""
-        if isinstance(event, Step):
-            self.step = event
-            self.pace.at(event.number, self.clock())
-        elif isinstance(event, Epoch):
-            self.epoch = event
-        elif isinstance(event, Saving):
-            self.saved = event.path
+        match event:
+            case Step(number=number, loss_average=loss):
+                self.step, self.phase = event, None
+                self.steps.append((self.clock() if moment is None else moment, number))
+                if loss is not None:
+                    self.average = loss
+                    self.losses.add(loss)
+            case Epoch():
+                self.epoch = event
+            case Phase(name=name):
+                self.phase = None if name == "training" else event
+            case Saving():
+                self.saved_step = self.step.number if self.step is not None else None
+            case _:
+                pass
         line = describe_event(event, self.planned)
         return None if line is None else self.translator(line)
 
     @property
+    def activity(self) -> str:
+        """What the trainer does."""
+        if self.phase is None:
+            return self.translator(msg("loading") if self.step is None else msg("steps"))
+        name = PHASES[self.phase.name]
+        if self.phase.done is None:
+            return self.translator(name)
+        total = "?" if self.phase.total is None else self.phase.total
+        return self.translator(msg("{phase} {done}/{total}", phase=name, done=self.phase.done, total=total))
+
+    @property
     def status(self) -> str:
         """Loss, speed, time left and epoch."""
+        return "  ".join(filter(None, (self._average_loss, self.course)))
+
+    @property
+    def course(self) -> str:
+        """Speed of the last minute, time left and, while it trains, the epoch."""
         total = self.step.total if self.step is not None else self.planned
-        loss = self.step.loss_average if self.step is not None else None
-        pace = self.pace.seconds_per_step
+        done = self.step.number if self.step is not None else 0
+        pace = measure_pace(self.steps)
         parts = (
-            "" if loss is None else msg("average loss {loss:.4g}", loss=loss),
             "" if pace is None else format_speed(pace),
-            "" if pace is None else msg("{time} left", time=format_duration(self.pace.seconds_left(total))),
-            "" if self.epoch is None else msg("epoch {n}/{total}", n=self.epoch.number, total=self.epoch.total),
+            "" if pace is None else msg("{time} left", time=format_duration(pace * max(total - done, 0))),
+            ""
+            if self.epoch is None or self.phase is not None
+            else msg("epoch {n}/{total}", n=self.epoch.number, total=self.epoch.total),
         )
         return "  ".join(self.translator(part) for part in parts if part)
+
+    def describe_loss(self, *, with_curve: bool) -> str:
+        """The loss, its curve, and the last save."""
+        current = self.step.loss_current if self.step is not None else None
+        parts = (
+            self._average_loss,
+            "" if current is None else self.translator(msg("current {loss:.4g}", loss=current)),
+            str(self.losses) if with_curve else "",
+            "" if self.saved_step is None else self.translator(msg("last save at step {n}", n=self.saved_step)),
+        )
+        return "  ".join(filter(None, parts))
+
+    @property
+    def _average_loss(self) -> str:
+        """The last one that is known."""
+        loss = self.average
+        return "" if loss is None else self.translator(msg("average loss {loss:.4g}", loss=loss))
 
 
 def describe_event(event: ProgressEvent, planned: int) -> Message | None:
@@ -173,6 +199,8 @@ class ProgressDisplay(Protocol):
 
     def step(self, view: ProgressState) -> None: ...
 
+    def phase(self, view: ProgressState) -> None: ...
+
     def close(self, view: ProgressState) -> None: ...
 
 
@@ -189,6 +217,9 @@ class PlainProgress:
     def step(self, view: ProgressState) -> None:
         if view.step is not None and self._due(view.step):
             self._show(view)
+
+    def phase(self, view: ProgressState) -> None:
+        """Not shown in lines."""
 
     def close(self, view: ProgressState) -> None:
         """The last step is always shown."""
@@ -211,17 +242,29 @@ class PlainProgress:
 
 
 class BarProgress:
-    """A bar that stays at the bottom; lines go above it."""
+    """A bar and a line about the loss that stay at the bottom; lines go above them. Fits into 80 columns."""
 
     def __init__(self, stream: TextIO, planned: int, translator: Translator) -> None:
-        from rich.console import Console
+        from rich.console import Console, Group
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+        from rich.text import Text
 
-        self._progress: Progress = Progress(
-            TextColumn("{task.description}", markup=False), BarColumn(bar_width=24), MofNCompleteColumn(),
+        class LossProgress(Progress):
+            """With a line below."""
+
+            loss = ""
+
+            def get_renderable(self) -> Group:
+                lines = (Text(self.loss, no_wrap=True, overflow="ellipsis"),) if self.loss else ()
+                return Group(*self.get_renderables(), *lines)
+
+        self._progress = LossProgress(
+            TextColumn("{task.description}", markup=False), BarColumn(bar_width=12), MofNCompleteColumn(),
             TextColumn("{task.fields[status]}", markup=False),
             console=Console(file=stream, highlight=False, markup=False, emoji=False), refresh_per_second=4,
         )  # fmt: skip
+        self._with_curve = (stream.encoding or "").lower().startswith("utf")
+        self._updated = 0.0
         self._task: TaskID = self._progress.add_task(translator(msg("loading")), total=planned, status="")
         self._progress.start()
 
@@ -229,14 +272,21 @@ class BarProgress:
         self._progress.console.print(text, markup=False)
 
     def step(self, view: ProgressState) -> None:
-        if view.step is not None:
-            done, total = view.step.number, view.step.total
-            steps = view.translator(msg("steps"))
-            self._progress.update(self._task, description=steps, completed=done, total=total, status=view.status)
+        if (now := time.monotonic()) - self._updated >= BAR_UPDATE_SECONDS:
+            self._updated = now
+            self._update(view)
+
+    def phase(self, view: ProgressState) -> None:
+        self._update(view)
 
     def close(self, view: ProgressState) -> None:
-        del view  # the bar shows it already
+        self._update(view)
         self._progress.stop()
+
+    def _update(self, view: ProgressState) -> None:
+        done, total = (0, view.planned) if view.step is None else (view.step.number, view.step.total)
+        self._progress.loss = view.describe_loss(with_curve=self._with_curve)
+        self._progress.update(self._task, description=view.activity, completed=done, total=total, status=view.course)
 
 
 @dataclass(slots=True)
@@ -248,8 +298,8 @@ class ShownEvents:
     verbose: bool
     broken: bool = False
 
-    def __call__(self, event: ProgressEvent) -> None:
-        line = self.view.take(event)
+    def __call__(self, event: ProgressEvent, moment: float | None = None) -> None:
+        line = self.view.take(event, moment)
         if isinstance(event, LogLine):
             line = clean_log_line(event.text) if self.verbose else None
         elif self.verbose and not isinstance(event, SAID_BY_LORABAKE):
@@ -259,6 +309,8 @@ class ShownEvents:
         try:
             if isinstance(event, Step):
                 self.display.step(self.view)
+            elif isinstance(event, Phase):
+                self.display.phase(self.view)
             elif line is not None:
                 self.display.line(line)
         except (OSError, ValueError):  # ValueError: the stream was closed

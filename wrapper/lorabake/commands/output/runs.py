@@ -18,6 +18,7 @@ from lorabake.runs.folder import DELETED
 from lorabake.runs.verdict import UNKNOWN_FAILURE
 from lorabake_schemas.messages import Message, clean_log_line, msg
 from lorabake_schemas.record import EvidenceLine, Outcome, OutputFile, Record
+from lorabake_schemas.saved_names import LORA_EXTENSIONS
 
 if TYPE_CHECKING:
     from lorabake.jobs.resume.prepare import PreparedResume
@@ -46,8 +47,9 @@ def format_dry_run(prepared: PreparedRun, command: Sequence[str], layout: TextLa
     return "\n".join([format_plan(plan, layout), "", where, line, layout(msg("nothing was written or started"))])
 
 
-def format_run_outcome(record: Record, root: Path, layout: TextLayout) -> str:
-    """How a run ended, its outputs, and the end of the trainer's log if it failed."""
+def format_run_outcome(record: Record, root: Path, layout: TextLayout, triggers: Sequence[str] = ()) -> str:
+    """How a run ended, its outputs, and how to use them, or the end of the trainer's log if it failed. ``triggers`` are
+    the trigger words of its recipe."""
     outcome = record.outcome
     if outcome is None:
         return "\n".join([layout(msg("{run} is training", run=str(root))), *_control_lines(root, layout)])
@@ -62,8 +64,23 @@ def format_run_outcome(record: Record, root: Path, layout: TextLayout) -> str:
     ]
     if outcome.code == DELETED:
         return "\n".join(lines)
+    lines += [f"  {layout(line)}" for line in _describe_use(record, outcome, root, triggers)]
     lines.append("  " + layout(msg("run folder: {folder}", folder=str(root))))
     return "\n".join(lines)
+
+
+def _describe_use(record: Record, outcome: Outcome, root: Path, triggers: Sequence[str]) -> list[Message]:
+    """What to do with the LoRA of a finished training."""
+    loras = [file for file in outcome.outputs if Path(file.name).suffix in LORA_EXTENSIONS and file.incomplete is None]
+    loras = [file for file in loras if not _is_in_state_folder(file.name)]
+    if record.rehearsal or not record.trained or not loras:
+        return []
+    lines = [msg("trigger words: {words}", words=", ".join(map(clean_log_line, triggers)))] if triggers else []
+    lines.append(msg("to use it, copy it to models/Lora (A1111, Forge) or models/loras (ComfyUI)"))
+    if len(loras) > 1:
+        lines.append(msg("try the LoRAs of earlier epochs or steps, too: the last one is not always the best"))
+    lines.append(msg("loss curves: {command}", command=f"lorabake tensorboard {shlex.quote(str(root))}"))
+    return lines
 
 
 def _failure_lines(record: Record, outcome: Outcome, layout: TextLayout) -> list[str]:
