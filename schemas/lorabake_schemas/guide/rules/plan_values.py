@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import cast
 
 from lorabake_schemas.guide.defaults import group_concepts, has_own_rate, resolve_scheduler
 from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
@@ -212,7 +213,8 @@ def _list_steps(value: object) -> list[int]:
     """The steps of one number, of a list, or of piecewise_constant's rules, such as "1:10,0.1:20,0.01"."""
     if isinstance(value, str):
         return [int(found) for found in STEP_OF_RULE.findall(value)]
-    return [each for each in (value if isinstance(value, list | tuple) else (value,)) if isinstance(each, int)]
+    several = cast("Sequence[object]", value) if isinstance(value, list | tuple) else (value,)
+    return [each for each in several if isinstance(each, int)]
 
 
 @rule(
