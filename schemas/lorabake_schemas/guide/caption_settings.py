@@ -23,6 +23,8 @@ AFFIX_KEYS: tuple[CaptionKey, CaptionKey] = ("caption_prefix", "caption_suffix")
 # For captions = "none". sd-scripts always looks for captions: this is the name of a file that nobody has.
 NO_CAPTION_EXTENSION = ".no-captions"
 
+TEXT_CACHE_KEYS = ("cache_text_encoder_outputs", "cache_text_encoder_outputs_to_disk")
+
 Part = Concept | Regularization
 
 
@@ -50,6 +52,11 @@ def _find_own_value(part: Part, recipe: Recipe, key: CaptionKey) -> bool | int |
 def resolve_caption_extension(part: Part, recipe: Recipe) -> str:
     """.txt unless the recipe has another one (G3.3)."""
     return str(find_caption_value(part, recipe, "caption_extension") or CAPTION_EXTENSION)
+
+
+def caches_text_outputs(recipe: Recipe) -> bool:
+    """Whether captions are encoded once, before the training, so that they cannot change in it (S41)."""
+    return any(recipe.kohya.get(key) is True for key in TEXT_CACHE_KEYS)
 
 
 def has_wildcards(part: Part, recipe: Recipe) -> bool:

@@ -8,7 +8,13 @@ from typing import Literal
 from lorabake_schemas.families.known_models import find_native_side
 from lorabake_schemas.families.model_family import GuideValue, ModelFamily
 from lorabake_schemas.families.registry import DEFAULT_FAMILY, get_family
-from lorabake_schemas.guide.caption_settings import AFFIX_KEYS, find_caption_value, get_caption_text, is_natural
+from lorabake_schemas.guide.caption_settings import (
+    AFFIX_KEYS,
+    caches_text_outputs,
+    find_caption_value,
+    get_caption_text,
+    is_natural,
+)
 from lorabake_schemas.machine import BaseFacts, Precision
 from lorabake_schemas.recipe import Concept, Network, Recipe, Train
 from lorabake_schemas.sd_scripts import is_adaptive, is_schedule_free
@@ -50,9 +56,10 @@ def is_multi_concept(recipe: Recipe) -> bool:
 
 
 def is_shuffled(concept: Concept, recipe: Recipe) -> bool:
-    """Whether this concept's tags are shuffled: sentences are not, unless the recipe insists (G4.93, G3.7)."""
+    """Whether this concept's tags are shuffled: sentences and cached text encoder outputs are not, unless the recipe
+    insists (G4.93, G3.7, S41)."""
     given = find_caption_value(concept, recipe, "shuffle_caption")
-    return bool(given) if given is not None else not is_natural(concept, recipe)
+    return bool(given) if given is not None else not (is_natural(concept, recipe) or caches_text_outputs(recipe))
 
 
 def list_leading_tags(concept: Concept) -> tuple[str, ...]:

@@ -36,6 +36,18 @@ WORKERS: dict[str, Any] = {"max_data_loader_n_workers": 4, "train_batch_size": 2
 UNCACHED = WORKERS | {"cache_latents": False}
 
 
+def scheduled(kind: str, *arguments: str, **train: Any) -> RuleContext:
+    """Six steps with a scheduler class, or with a named schedule."""
+    key = "lr_scheduler_type" if kind[0].isupper() or "." in kind else "lr_scheduler"
+    given = {"lr_scheduler_args": list(arguments)} if arguments else {}
+    return planned(train={"optimizer": "AdamW", "max_train_steps": 6, key: kind} | given | train)
+
+
+RESTARTS = "pytorch_optimizer.lr_scheduler.cosine_anealing.CosineAnnealingWarmupRestarts"
+SCHEDULE = "train.lr_scheduler_args"
+CYCLES = "train.lr_scheduler_num_cycles"
+
+
 def with_packages(*packages: str) -> RuleContext:
     made = at(kohya={"torch_compile": True, "dynamo_backend": "onnxrt"})
     return replace(made, signatures=Signatures(packages=packages))
@@ -65,6 +77,31 @@ FIRES: list[Fires] = [
         "G4.37.interval",
         planned(train=THREE, validation={"validation_split": 0.1, "validate_every_n_epochs": 5}),
         "validation.validate_every_n_epochs",
+        "warning",
+    ),
+    ("S5.cycles", scheduled("CosineAnnealingLR", "T_max=7"), f"{SCHEDULE}.T_max", "warning"),
+    ("S5.cycles", scheduled("CosineAnnealingWarmRestarts", "T_0=7"), f"{SCHEDULE}.T_0", "warning"),
+    ("S5.cycles", scheduled("PolynomialLR", "total_iters=7"), f"{SCHEDULE}.total_iters", "warning"),
+    ("S5.cycles", scheduled("OneCycleLR", "max_lr=1e-4", "total_steps=7"), f"{SCHEDULE}.total_steps", "warning"),
+    (
+        "S5.cycles",
+        scheduled("OneCycleLR", "max_lr=1e-4", "epochs=2", "steps_per_epoch=4"),
+        f"{SCHEDULE}.epochs",
+        "warning",
+    ),
+    ("S5.cycles", scheduled(RESTARTS, "first_cycle_steps=7"), f"{SCHEDULE}.first_cycle_steps", "warning"),
+    ("S5.cycles", scheduled("StepLR", "step_size=6"), f"{SCHEDULE}.step_size", "warning"),
+    ("S5.cycles", scheduled("MultiStepLR", "milestones=[3,6]"), f"{SCHEDULE}.milestones", "warning"),
+    ("S5.cycles", scheduled("piecewise_constant", "step_rules='1:3,0.1:6,0.01'"), f"{SCHEDULE}.step_rules", "warning"),
+    ("S5.cycles", scheduled("cosine_with_restarts", lr_scheduler_num_cycles=7, lr_warmup_steps=0), CYCLES, "warning"),
+    ("S5.cycles", scheduled("cosine_with_restarts", lr_scheduler_num_cycles=5, lr_warmup_steps=2), CYCLES, "warning"),
+    (
+        "S5.cycles",
+        planned(
+            train={"optimizer": "AdamW", "max_train_steps": 6, "lr_scheduler": "warmup_stable_decay"},
+            kohya={"lr_decay_steps": 7},
+        ),
+        "kohya.lr_decay_steps",
         "warning",
     ),
     ("G5.2.steps", planned(train={"max_train_steps": 8001}), "train.max_train_steps", "warning"),
@@ -101,6 +138,15 @@ MISSES: list[Misses] = [
     ("S1.least", at(kohya={"vae_batch_size": 1})),
     ("G4.37.interval", planned(train=THREE, save={"save_every_n_epochs": 3})),
     ("G4.37.interval", planned(train=THREE)),
+    ("S5.cycles", scheduled("CosineAnnealingLR", "T_max=6")),
+    ("S5.cycles", scheduled("OneCycleLR", "max_lr=1e-4", "total_steps=6")),
+    ("S5.cycles", scheduled("StepLR", "step_size=5")),
+    ("S5.cycles", scheduled("MultiStepLR", "milestones=[3,5]")),
+    ("S5.cycles", scheduled("piecewise_constant", "step_rules='1:3,0.1:5,0.01'")),
+    ("S5.cycles", scheduled("cosine_with_restarts", lr_scheduler_num_cycles=6, lr_warmup_steps=0)),
+    ("S5.cycles", scheduled("cosine", lr_scheduler_num_cycles=7)),  # G4.56: it has no cycles
+    ("S5.cycles", scheduled("CosineAnnealingLR", "T_max=7", optimizer="AdamWScheduleFree", learning_rate=1e-3)),
+    ("S5.cycles", planned(train={"optimizer": "AdamW", "max_train_steps": 2})),  # nobody wrote the guide's 3 cycles
     ("G5.2.steps", planned(train={"max_train_steps": 8000})),
     ("G5.2.steps", planned(kind="style", train={"optimizer": "AdamW", "max_train_steps": 16000})),
     ("G4.58.cpu", planned(CPU, train=LARGE)),

@@ -139,6 +139,30 @@ def test_sentences_are_not_shuffled(tags: str | None, *, shuffle: bool) -> None:
 
 
 @pytest.mark.parametrize(
+    ("cached", "written", "wanted"),
+    [
+        ("cache_text_encoder_outputs", None, (False, "S41", None)),
+        ("cache_text_encoder_outputs_to_disk", None, (False, "S41", None)),
+        ("cache_text_encoder_outputs", True, (True, "", 2)),
+        (None, None, (True, "G4.93", 2)),
+    ],
+)
+def test_default_shuffling_gives_way_to_cached_text(
+    cached: str | None, written: bool | None, wanted: tuple[bool, str, int | None]
+) -> None:
+    """S41: no default overrides what somebody wrote."""
+    made = recipe(
+        base={"family": "sdxl"},
+        network={"network_train_unet_only": True},
+        kohya={cached: True} if cached else {},
+        captions={"shuffle_caption": written},
+    )
+    settings = subsets_of(made, pictures_for(made), profile(made))[0].settings
+    part = values(settings)
+    assert (part["shuffle_caption"], sources(settings)["shuffle_caption"].rule, part.get("keep_tokens")) == wanted
+
+
+@pytest.mark.parametrize(
     ("more", "words", "keep"),
     [
         ({}, "hmbrgrlora, food", 2),

@@ -9,7 +9,13 @@ from lorabake.planning.profile import Profile
 from lorabake.planning.repeats import balance_repeats
 from lorabake.planning.setting_sources import FROM_RECIPE, choose, default_by_guide, fixed, forced_by
 from lorabake_schemas.dataset import CAPTION_EXTENSION, DatasetFacts
-from lorabake_schemas.guide.caption_settings import CaptionKey, find_caption_value, is_from_kohya
+from lorabake_schemas.guide.caption_settings import (
+    CaptionKey,
+    caches_text_outputs,
+    find_caption_value,
+    is_from_kohya,
+    is_natural,
+)
 from lorabake_schemas.guide.defaults import (
     count_leading_tags,
     default_resolution,
@@ -143,7 +149,9 @@ def _concept_subset(index: int, repeats: int, images: int, recipe: Recipe, profi
             default_by_guide("G6.17" if concept.outfit else "G2.21"),
         ),
         *_caption_source_settings(concept, recipe),
-        *choose("shuffle_caption", given("shuffle_caption"), is_shuffled(concept, recipe), default_by_guide("G4.93")),
+        *choose(
+            "shuffle_caption", given("shuffle_caption"), is_shuffled(concept, recipe), _shuffle_source(concept, recipe)
+        ),
         *choose(
             "keep_tokens",
             given("keep_tokens"),
@@ -162,6 +170,12 @@ def _concept_subset(index: int, repeats: int, images: int, recipe: Recipe, profi
         images=images,
         settings=settings,
     )
+
+
+def _shuffle_source(concept: Concept, recipe: Recipe) -> Source:
+    if caches_text_outputs(recipe) and not is_natural(concept, recipe):
+        return forced_by("S41", msg("cached text encoder outputs need captions that do not change"))
+    return default_by_guide("G4.93")
 
 
 def _are_tags_changed(concept: Concept, recipe: Recipe) -> bool:

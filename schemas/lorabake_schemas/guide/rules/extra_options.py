@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorabake_schemas.guide.caption_settings import KOHYA_KEYS, CaptionKey, Part, find_caption_value
-from lorabake_schemas.guide.defaults import AUGMENTATIONS, is_shuffled, resolve_precision
+from lorabake_schemas.guide.caption_settings import (
+    KOHYA_KEYS,
+    TEXT_CACHE_KEYS,
+    CaptionKey,
+    Part,
+    caches_text_outputs,
+    find_caption_value,
+)
+from lorabake_schemas.guide.defaults import AUGMENTATIONS, resolve_precision
 from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.options import find_nearest_option
@@ -224,18 +231,15 @@ def color_augmentation(situation: RuleContext) -> Iterator[RuleHit]:
 @rule("S41", ERROR, "Cached text encoder outputs need a UNet-only run and captions that never change.")
 def text_cache_conflict(situation: RuleContext) -> Iterator[RuleHit]:
     kohya, recipe = situation.recipe.kohya, situation.recipe
-    if not (kohya.get("cache_text_encoder_outputs") or kohya.get("cache_text_encoder_outputs_to_disk")):
+    if not caches_text_outputs(recipe):
         return
-    where = ("kohya", next(name for name in kohya if name.startswith("cache_text_encoder_outputs")))
+    where = ("kohya", next(name for name in TEXT_CACHE_KEYS if kohya.get(name) is True))
     if not recipe.network.network_train_unet_only:
         fix = msg("set network_train_unet_only = true under [network]")
         yield RuleHit(where, msg("needs a UNet-only run"), fix)
-    if any(is_shuffled(concept, recipe) for concept in recipe.concept):
-        fix = msg("write shuffle_caption = false under [captions]")
-        if any(concept.shuffle_caption for concept in recipe.concept):
-            fix = msg("write shuffle_caption = false under each [[concept]]")
-        yield RuleHit(where, msg("conflicts with shuffled captions"), fix)
     parts: tuple[Part, ...] = (*recipe.concept, *recipe.regularization)
+    if any(find_caption_value(part, recipe, "shuffle_caption") for part in parts):
+        yield RuleHit(where, msg("conflicts with shuffled captions"), msg("remove shuffle_caption = true"))
     if any(find_caption_value(part, recipe, key) for part in parts for key in DROPOUT_RATES):
         fix = msg("remove caption_dropout_rate and caption_tag_dropout_rate")
         yield RuleHit(where, msg("conflicts with caption dropout"), fix)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from lorabake_schemas.guide.defaults import has_own_rate, resolve_optimizer, resolve_scheduler
 from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.plan import Plan
 from lorabake_schemas.sd_scripts import (
     OPTIMIZERS,
     PASSED_TO_OPTIMIZERS,
@@ -215,15 +216,25 @@ def wrong_scheduler_arguments(situation: RuleContext) -> Iterator[RuleHit]:
 
 @rule("S5.steps", ERROR, "OneCycleLR stops at the first step beyond its total_steps.", needs_plan=True)
 def too_few_cycle_steps(situation: RuleContext) -> Iterator[RuleHit]:
-    train = situation.recipe.train
-    name, given = train.lr_scheduler_type, train.lr_scheduler_args or {}
-    if situation.plan is None or str(name).rpartition(".")[2] != "OneCycleLR":
+    given = situation.recipe.train.lr_scheduler_args or {}
+    name = str(situation.recipe.train.lr_scheduler_type).rpartition(".")[2]
+    if situation.plan is None or name != "OneCycleLR" or (found := find_total_steps(given)) is None:
         return
-    total, per_epoch, epochs = (given.get(key) for key in ("total_steps", "steps_per_epoch", "epochs"))
-    key = "total_steps"
-    if total is None and isinstance(per_epoch, int) and isinstance(epochs, int):
-        total, key = per_epoch * epochs, "epochs"
-    steps = situation.plan.forecast.steps * (situation.plan.launch.num_processes or 1)
-    if isinstance(total, int) and total < steps:
+    key, total = found
+    steps = count_scheduler_steps(situation.plan)
+    if total < steps:
         said = msg("OneCycleLR has {total} steps, but the run has {steps}, so it stops early", total=total, steps=steps)
         yield RuleHit((*SCHEDULER_ARGS, key), said, msg("write total_steps = {number}", number=steps))
+
+
+def find_total_steps(given: Mapping[str, object]) -> tuple[str, int] | None:
+    """The length of OneCycleLR's cycle, and the argument that it is from; None without one that can be read."""
+    total, per_epoch, epochs = (given.get(key) for key in ("total_steps", "steps_per_epoch", "epochs"))
+    if total is None and isinstance(per_epoch, int) and isinstance(epochs, int):
+        return "epochs", per_epoch * epochs
+    return ("total_steps", total) if isinstance(total, int) else None
+
+
+def count_scheduler_steps(plan: Plan) -> int:
+    """Steps of the scheduler: accelerate makes one for each process in every step of the run."""
+    return plan.forecast.steps * (plan.launch.num_processes or 1)

@@ -4,23 +4,40 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import cast
 
-from lorabake_schemas.guide.defaults import group_concepts
+from lorabake_schemas.guide.defaults import group_concepts, has_own_rate, resolve_scheduler
 from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.hardware import suggest_no_workers
+from lorabake_schemas.guide.rules.optimizer_arguments import (
+    SCHEDULER_ARGS,
+    Where,
+    count_scheduler_steps,
+    find_total_steps,
+)
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import DatasetPlan
+from lorabake_schemas.sd_scripts import is_schedule_free
 from lorabake_schemas.values import PROMPT_NUMBERS, PROMPT_TEXTS, split_prompt
 
 LONGEST = 4  # times the guide's steps
 LONG_WORK = 50 * 1024**2  # ours: pixels of all steps; on a CPU an image of 1024 x 1024 takes about a minute
+STEP_OF_RULE = re.compile(r":\s*([0-9]{1,12})\s*(?:,|$)")
 V_PREDICTION_NAME = re.compile(r"(?<![a-z])v[-_. ]?pred", re.IGNORECASE)
 INTERVALS = (
     ("save", "save_every_n_epochs"), ("save", "save_every_n_steps"), ("sample", "sample_every_n_epochs"),
     ("sample", "sample_every_n_steps"), ("validation", "validate_every_n_epochs"),
     ("validation", "validate_every_n_steps"),
 )  # fmt: skip
+# Arguments of schedulers (vendor/signatures.json) that say how long a part of the schedule takes, and those that say
+# at which steps the rate changes. OneCycleLR's epochs and steps_per_epoch are one length.
+SCHEDULE_LENGTHS = (
+    "T_max", "T_0", "total_iters", "first_cycle_steps", "warmup_steps", "step_size_up", "step_size_down",
+    "anneal_epochs",
+)  # fmt: skip
+SCHEDULE_POINTS = ("step_size", "milestones", "step_rules")
+CYCLED_SCHEDULERS = ("cosine_with_restarts", "cosine_with_min_lr", "warmup_stable_decay")  # G4.56
 LENGTH_KEYS = ("max_train_steps", "max_train_epochs", "exposures")
 LEAST_VALUES = {"vae_batch_size": 1, "text_encoder_batch_size": 1}  # TU:1281, range() in the caching loops
 
@@ -143,6 +160,61 @@ def interval_longer_than_run(situation: RuleContext) -> Iterator[RuleHit]:
                 steps=counted.steps,
             )
             yield RuleHit((table, key), said, msg("write {length} or less, or remove it", length=length))
+
+
+@rule("S5.cycles", WARNING, "What a scheduler would do after the last step never happens.", needs_plan=True)
+def schedule_longer_than_run(situation: RuleContext) -> Iterator[RuleHit]:
+    plan, train = situation.plan, situation.recipe.train
+    if plan is None or is_schedule_free(situation.optimizer) or has_own_rate(train):
+        return
+    steps = count_scheduler_steps(plan)
+    for where, length in _iter_schedule_lengths(situation):
+        if length > steps:
+            said = msg(
+                "{name} {length} is longer than the run of {steps} steps, so the schedule is cut off",
+                name=str(where[-1]),
+                length=length,
+                steps=steps,
+            )
+            fix = msg("write {number}", number=steps)
+            yield RuleHit(where, said, msg("write total_steps = {number}", number=steps) if "epochs" in where else fix)
+    given = train.lr_scheduler_args or {}
+    for name in SCHEDULE_POINTS:
+        late = [point for point in _list_steps(given.get(name)) if point >= steps]
+        if late:
+            said = msg(
+                "{name}: step {late} is not reached in a run of {steps} steps, so nothing changes there",
+                name=name,
+                late=min(late),
+                steps=steps,
+            )
+            yield RuleHit((*SCHEDULER_ARGS, name), said, msg("write only steps below {steps}", steps=steps))
+    cycles, left = train.lr_scheduler_num_cycles, plan.forecast.steps - plan.forecast.warmup_steps
+    if cycles and resolve_scheduler(situation.recipe) in CYCLED_SCHEDULERS and cycles > left > 0:
+        said = msg("{cycles} cycles are more than the {steps} steps after the warm-up", cycles=cycles, steps=left)
+        fix = msg("write {length} or less, or remove it", length=left)
+        yield RuleHit(("train", "lr_scheduler_num_cycles"), said, fix)
+
+
+def _iter_schedule_lengths(situation: RuleContext) -> Iterator[tuple[Where, int]]:
+    given = situation.recipe.train.lr_scheduler_args or {}
+    for name in SCHEDULE_LENGTHS:
+        length = given.get(name)
+        if isinstance(length, int):
+            yield (*SCHEDULER_ARGS, name), length
+    if found := find_total_steps(given):
+        yield (*SCHEDULER_ARGS, found[0]), found[1]
+    decay = situation.recipe.kohya.get("lr_decay_steps")
+    if isinstance(decay, int) and resolve_scheduler(situation.recipe) == "warmup_stable_decay":
+        yield ("kohya", "lr_decay_steps"), decay
+
+
+def _list_steps(value: object) -> list[int]:
+    """The steps of one number, of a list, or of piecewise_constant's rules, such as "1:10,0.1:20,0.01"."""
+    if isinstance(value, str):
+        return [int(found) for found in STEP_OF_RULE.findall(value)]
+    several = cast("Sequence[object]", value) if isinstance(value, list | tuple) else (value,)
+    return [each for each in several if isinstance(each, int)]
 
 
 @rule(
