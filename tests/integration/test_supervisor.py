@@ -206,6 +206,30 @@ def test_a_second_run_of_that_name_is_refused(tmp_path: Path) -> None:
         assert not (tmp_path / "y").exists()
 
 
+def test_one_ctrl_c_for_both_processes_is_one_request(tmp_path: Path) -> None:
+    """As `pkill -INT lorabake` sends it: the viewer passes its own on."""
+    with running(tmp_path / "x", "--ignore", "--children", "group") as tree:
+        for pid in (tree.viewer.pid, tree.supervisor):
+            os.kill(pid, signal.SIGINT)
+        until(lambda: b"stopping" in tree.events(), "the word that it stops")
+        assert tree.events().count(b'"event": "stopping"') == 1
+        assert tree.viewer.wait(PATIENCE) == 130
+
+
+def test_nobody_waits_for_what_the_supervisor_inherited(tmp_path: Path) -> None:
+    """A pipe of the shell, or the lock of a cron job."""
+    reading, writing = os.pipe()
+    env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    command = argv(tmp_path / "x", "--steps", "1000", "--delay", "0.05", "--detach")
+    subprocess.run(command, env=env, pass_fds=[writing], check=True, timeout=PATIENCE, capture_output=True)
+    os.close(writing)
+    assert os.read(reading, 1) == b""  # at once, though the run goes on
+    os.close(reading)
+    paths = RunPaths(tmp_path / "x")
+    stop_run(FoundRun(paths, read_record(paths.record), "x"), "now")
+    wait_for_end(paths)
+
+
 @pytest.mark.parametrize("mode", ["soon", "now"])
 def test_stopping_from_elsewhere(tmp_path: Path, mode: StopMode) -> None:
     flags = ("--ignore", "--children", "group") if mode == "now" else ()
@@ -227,7 +251,7 @@ def test_stopping_after_a_save(tmp_path: Path) -> None:
 
 
 def test_nothing_to_stop(tmp_path: Path) -> None:
-    with running(tmp_path / "x", steps=5) as tree:
+    with running(tmp_path / "x", steps=40) as tree:
         until(tree.ended, "the end of the run")
         with pytest.raises(MachineError):
             stop_run(tree.found(), "soon")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from lorabake.errors import RecipeError
 from lorabake.recipe.overrides import Override, parse_override
-from lorabake.recipe.sweep import combine_overrides, name_variant, split_values
+from lorabake.recipe.sweep import combine_overrides, name_variants, split_values
 
 
 def override(text: str) -> Override:
@@ -39,7 +40,7 @@ def test_every_combination_with_a_name_of_its_own() -> None:
         ["16", "1", '"Prodigy"'],
         ["16", "1", '"a.B"'],
     ]
-    assert [name_variant("lum", found, one).value for one in found] == [
+    assert [one[-1].value for one in name_variants("lum", found)] == [
         '"lum-8-Prodigy"', '"lum-8-a.B"', '"lum-16-Prodigy"', '"lum-16-a.B"',
     ]  # fmt: skip
 
@@ -48,3 +49,15 @@ def test_a_width_and_a_height_are_one_value_where_the_recipe_takes_them() -> Non
     asked = [override("train.resolution=512,768")]
     assert len(combine_overrides(asked, lambda _: True)) == 1
     assert len(combine_overrides(asked, lambda _: False)) == 2
+
+
+def test_equal_values_count_once_and_names_differ() -> None:
+    assert len(split_values(override("train.seed=1,1,2"))) == 2
+    found = combine_overrides([override("network.network_alpha=-1,1")], lambda _: False)
+    assert [one[-1].value for one in name_variants("lum", found)] == ['"lum-1"', '"lum-1-2"']
+
+
+def test_too_many_combinations() -> None:
+    numbers = ",".join(map(str, range(200)))
+    with pytest.raises(RecipeError):
+        combine_overrides([override(f"train.seed={numbers}"), override(f"sample.seed={numbers}")], lambda _: False)

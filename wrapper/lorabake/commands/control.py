@@ -38,8 +38,13 @@ def attach(run: str, verbose: bool) -> None:
     from lorabake.jobs.attach import attach_run
     from lorabake.jobs.run import exit_code
     from lorabake.runs.index import find_run
+    from lorabake.runs.lock import find_active
 
     found = find_run(run, Path.cwd())
+    active = find_active(found.paths, found.record)
+    if active is not None and not active.certain:  # on another host
+        for said in (active.error.message, active.error.hint):
+            stderr_printer()(said or "")
     try:
         record = attach_run(found.paths, terminal_display(verbose))
     except KeyboardInterrupt:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from lorabake.errors import MachineError
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from lorabake_schemas.record import Record
 
 POLL_S = 0.2
+UNCERTAIN_LIMIT_S = 60.0  # how long a run on a host that may be gone is waited for
 
 
 def stop_run(found: FoundRun, mode: StopMode) -> ActiveRun:
@@ -46,13 +46,18 @@ def stop_run(found: FoundRun, mode: StopMode) -> ActiveRun:
         request_stop(paths, mode)
     except OSError as error:
         owner = active.owner
+        unreachable = MachineError(
+            msg("cannot ask {run} to stop: {why}", run=found.root, why=reason(error)),
+            msg("free some space, or ask from the user and the host that run it"),
+        )
         if mode not in {"soon", "now"} or owner is None or not is_local_process(owner) or not is_alive(owner):
-            raise MachineError(
-                msg("cannot ask {run} to stop: {why}", run=found.root, why=reason(error)),
-                msg("free some space, or ask from the user and the host that run it"),
-            ) from error
-        with suppress(ProcessLookupError):
+            raise unreachable from error
+        try:
             os.kill(owner.pid, signal.SIGTERM)
+        except PermissionError:
+            raise unreachable from error
+        except ProcessLookupError:
+            pass
     return active
 
 
@@ -65,7 +70,11 @@ def _end_orphans(paths: RunPaths, active: ActiveRun) -> None:
 
 
 def wait_for_end(paths: RunPaths) -> Record:
-    """The record of a run that is being stopped, as soon as it has ended."""
-    while find_active(paths, read_record(paths.record)) is not None:
+    """The record of a run that is being stopped, as soon as it has ended. Raises BusyError if nobody here can know
+    whether it will: its host may be gone."""
+    deadline = time.monotonic() + UNCERTAIN_LIMIT_S
+    while (active := find_active(paths, read_record(paths.record))) is not None:
+        if not active.certain and time.monotonic() > deadline:
+            raise active.error
         time.sleep(POLL_S)
     return complete_record(paths, read_record(paths.record))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from lorabake.errors import AlreadyFinishedError, BusyError, InterruptedRunError
 from lorabake.jobs import run as workflow
 from lorabake.jobs.resume import prepare
 from lorabake.recipe.load import load_recipe
-from lorabake.recipe.sweep import combine_overrides, name_variant
+from lorabake.recipe.sweep import combine_overrides, name_variants
 from lorabake.runs.index import iter_runs_with_digest, list_runs_with_digest, read_index, read_run
 from lorabake.runs.lock import find_active, iter_claimed
 from lorabake.runs.resume_points import resume_options
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lorabake_schemas.record import Record
 
 # The worst first: what a script has to know before anything else.
-EXIT_CODES_BY_WEIGHT = (130, 3, 6, 4, 1, 7, 5, 0)
+EXIT_CODES_BY_WEIGHT = (130, 3, 6, 4, 8, 1, 7, 5)
 IDLE_STATES = frozenset({"in-progress", "already-finished"})
 STOPPING_LIMIT_S, POLL_S = 60.0, 0.2  # the longest that a run which is being stopped is waited for
 MAX_ATTEMPTS = 3  # at a run folder that another worker makes in the same moment
@@ -78,10 +78,10 @@ def expand_order(order: RunRequest, env: Env) -> list[RunRequest]:
     variants = combine_overrides(order.overrides, is_one_value)
     if len(variants) == 1:
         return [order]
-    loaded = load()
+    loaded = load(overrides=variants[0])
     recipe = loaded.recipe or loaded.salvage
     name = recipe.name if recipe is not None else order.recipe.stem
-    return [replace(order, overrides=(*each, name_variant(name, variants, each))) for each in variants]
+    return [replace(order, overrides=each) for each in name_variants(name, variants)]
 
 
 def run_queue(
@@ -110,7 +110,7 @@ def worst_exit_code(results: Iterable[JobResult], *, once: bool) -> int:
     codes = {each.code for each in found}
     if once and any(each.state not in IDLE_STATES for each in found):
         codes.discard(BusyError.exit_code)
-    return next((code for code in EXIT_CODES_BY_WEIGHT if code in codes), 0)
+    return next((code for code in EXIT_CODES_BY_WEIGHT if code in codes), max(codes, default=0))
 
 
 def _run_job(order: RunRequest, env: Env, tell: Tell, show: Callable[[PreparedRun], None]) -> JobResult:
@@ -145,7 +145,8 @@ def _train_or_leave(prepared: PreparedRun, env: Env, tell: Tell) -> JobResult:
     order = prepared.order
     if prepared.seat is not None and prepared.seat.rank:
         code = workflow.join_first_machine(prepared, prepared.seat, env, tell)
-        return JobResult(order, "finished" if code == 0 else "failed", code)
+        ended: Mapping[int, JobState] = {0: "finished", InterruptedRunError.exit_code: "interrupted"}
+        return JobResult(order, ended.get(code, "failed"), code)
     if order.once:
         _wait_for_stops(prepared)
     request = workflow.make_request(prepared, env, tell)

@@ -38,7 +38,7 @@ from lorabake.runs.record import close_record, read_record, with_outcome, with_r
 from lorabake.runs.resume_points import resume_options, with_run_facts
 from lorabake.runs.run_watch import RunWatch
 from lorabake.runs.stall_signs import StallExaminer
-from lorabake.runs.stop_request import StopSchedule, clear_stop_requests
+from lorabake.runs.stop_request import StopSchedule
 from lorabake.runs.tensorboard import LossFile
 from lorabake.runs.verdict import (
     DIVERGED,
@@ -159,7 +159,6 @@ def train_and_judge(start: LaunchContext, record: Record, teller: EventDispatche
         terminate_s=start.terminate_s,
     )
     said_before = paths.log.stat().st_size
-    clear_stop_requests(paths)
     command = Command(start.argv, paths.root.absolute(), start.env)
     with FolderHandle(paths.root) as place, supervise(command, how) as running:
         seen = follow_log(running, start, said_before, teller, place)

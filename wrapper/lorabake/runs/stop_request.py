@@ -28,7 +28,7 @@ MAX_REQUEST_BYTES = 1 << 16  # bytes of the file that are read
 
 def request_stop(paths: RunPaths, mode: StopMode) -> None:
     """Ask the supervisor of a run to stop it. Raises OSError when the request cannot be written."""
-    line = json.dumps({"time": format_timestamp(utc_now()), "stop": mode}) + "\n"
+    line = "\n" + json.dumps({"time": format_timestamp(utc_now()), "stop": mode}) + "\n"  # a torn one may be there
     with open_append(paths.stop, within=paths.root) as file:
         file.write(line.encode())
 
@@ -62,7 +62,7 @@ class StopSchedule:
                 data = file.read(MAX_REQUEST_BYTES)
         except OSError:
             return ()
-        whole = data[: data.rfind(b"\n") + 1]
+        whole = data if len(data) == MAX_REQUEST_BYTES else data[: data.rfind(b"\n") + 1]
         self._read += len(whole)
         found: list[StopMode] = [mode for line in whole.splitlines() if (mode := _parse_request(line)) is not None]
         for mode in found:

@@ -15,6 +15,7 @@ import sys
 import threading
 import traceback
 from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from lorabake.errors import LorabakeError, ResourceError
@@ -103,11 +104,23 @@ def _live(job: Callable[[], object], writing: int, *, bound: bool) -> None:
         empty = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(empty, stream)
+        _close_inherited()
         if bound:
             threading.Thread(target=_end_with_reader, args=(writing,), daemon=True).start()
         _send(writing, _carry_out(job))
     finally:
         os._exit(0)
+
+
+def _close_inherited() -> None:
+    """Close what a shell or a script left open for this program: a pipe's reader would wait for us, a lock would stay.
+
+    Python's own files are never inheritable.
+    """
+    for path in Path("/dev/fd").iterdir():
+        with suppress(OSError):  # that of the list itself
+            if int(path.name) > 2 and os.get_inheritable(int(path.name)):
+                os.close(int(path.name))
 
 
 def _end_with_reader(writing: int) -> None:
@@ -121,7 +134,7 @@ def _end_with_reader(writing: int) -> None:
 def _carry_out(job: Callable[[], object]) -> bytes:
     try:
         return pickle.dumps(job())
-    except LorabakeError as error:
+    except (LorabakeError, OSError, MemoryError) as error:
         return pickle.dumps(error)
     except BaseException:  # noqa: BLE001 - there is nobody else to hear of it
         return pickle.dumps(BackgroundCrashError(traceback.format_exc()))

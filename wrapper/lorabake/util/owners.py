@@ -25,7 +25,7 @@ JOB_ID_VARIABLES = (
     "OAR_JOB_ID",
     "FLUX_JOB_ID",
     "JOB_ID",
-)  # the last is Grid Engine's
+)  # the last is Grid Engine's, which sets SGE_TASK_ID, too; others use that name for anything
 GENERIC_HOST_NAMES = frozenset({"", "localhost", "localhost.localdomain"})  # as which many hosts are known
 BOOT_ID_PATH, PID_NAMESPACE_PATH = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
 
@@ -60,7 +60,8 @@ class LockOwner:
 def find_job_id() -> str:
     """The batch job that this process is part of; empty outside of one."""
     env = read_environment()
-    return escape_undecodable(next((env[name] for name in JOB_ID_VARIABLES if env.get(name)), ""))
+    known = [name for name in JOB_ID_VARIABLES if env.get(name) and (name != "JOB_ID" or env.get("SGE_TASK_ID"))]
+    return escape_undecodable(env[known[0]]) if known else ""
 
 
 def current_owner(use: str = "", *, flock: bool = False) -> LockOwner:

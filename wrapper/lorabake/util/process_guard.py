@@ -33,6 +33,7 @@ NO_FLOCK_ERRNOS = {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, 
 BUSY_MESSAGE = "its trainer is running already"
 POLL_S = 0.05  # how often a tree that was asked to stop is checked
 LAST_LOOK_S = 1.0
+ECHO_S = 5.0  # within which a signal to the guard and a request of lorabake are one
 POLITE_SIGNALS = (
     (signal.SIGINT, signal.SIGTERM)
     if sys.platform == "win32"
@@ -168,7 +169,7 @@ class Guard:
         self.orphaned = False
         self.done = False
         self.over = False
-        self.signaled = False  # by a signal that lorabake has not yet passed on
+        self.signaled_at = -ECHO_S  # when a signal came that lorabake has not yet passed on
 
     def wait_event(self, timeout: float | None) -> None:
         """Wait for a request of lorabake, a child's end or ``timeout`` seconds, and act on the request.
@@ -176,18 +177,21 @@ class Guard:
         A batch system sends SIGTERM to every process of a job: that and lorabake's request are one.
         """
         ready = select.select(self.watched_descriptors, [], [], timeout)[0]
-        wanted = False
-        if self.wakeup_descriptor in ready and signal.SIGTERM in os.read(self.wakeup_descriptor, 512):
-            wanted = self.signaled = not self.ladder.is_escalating  # someone stops the guard: stop what it guards
+        wanted = 0
+        heard = os.read(self.wakeup_descriptor, 512) if self.wakeup_descriptor in ready else b""
+        if signal.SIGTERM in heard and not self.ladder.is_escalating:  # someone stops the guard: stop what it guards
+            wanted, self.signaled_at = 1, time.monotonic()
         if 0 in ready:
             said = os.read(0, 4096)
             if not said:
                 self.watched_descriptors.remove(0)
             self.done = self.done or b"done" in said
             self.orphaned = not said and not self.done
-            if b"stop" in said or self.orphaned:
-                wanted, self.signaled = wanted or not self.signaled, False
-        if wanted and not self.over:
+            asked = said.count(b"stop") + self.orphaned
+            if asked and time.monotonic() - self.signaled_at < ECHO_S:
+                asked, self.signaled_at = asked - 1, -ECHO_S
+            wanted += asked
+        for _ in range(0 if self.over else wanted):
             self.ladder.escalate()
 
     def supervise(self) -> int:
@@ -250,8 +254,10 @@ def guard_the_guard(reading: int, mark: str) -> None:
     empty = os.open(os.devnull, os.O_RDWR)
     for each in (0, 1, 2):
         os.dup2(empty, each)
-    os.closerange(3, reading)
-    os.closerange(reading + 1, os.sysconf("SC_OPEN_MAX"))
+    for name in os.listdir("/dev/fd"):
+        if int(name) > 2 and int(name) != reading:
+            with suppress(OSError):  # that of the list itself
+                os.close(int(name))
     said = b""
     while heard := os.read(reading, 4096):
         said += heard

@@ -28,6 +28,7 @@ _UNLESS_IGNORED = tuple(
     getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU") if hasattr(signal, name)
 )
 ECHO_S = 5.0  # within which the same signal, sent to a whole job and passed on, is one request
+INTERRUPT_ECHO_S = 0.3  # the same for SIGINT: nobody presses Ctrl-C twice in that time
 
 
 @contextmanager
@@ -36,7 +37,7 @@ def forward_stop_signals() -> Generator[Callable[[Stoppable], None]]:
     bound.
 
     A batch system sends its signals to every process of a job: the same one again, soon after the first, is not a
-    second request. Only Ctrl-C is, which reaches the terminal's processes alone.
+    second request. A second Ctrl-C is, unless it comes with the first one.
 
     An ignored signal stays ignored (nohup, trap ''). SIGINT does not: a shell script starts every background command
     with it ignored, and a person who sends it by hand means it. Outside the main thread Python allows no handler.
@@ -48,10 +49,10 @@ def forward_stop_signals() -> Generator[Callable[[Stoppable], None]]:
 
     def heard(number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
-        is_echo = number != signal.SIGINT and now - heard_at.get(number, -math.inf) < ECHO_S
-        heard_at[number] = now
-        if is_echo:
+        echo_s = INTERRUPT_ECHO_S if number == signal.SIGINT else ECHO_S
+        if now - heard_at.get(number, -math.inf) < echo_s:
             return
+        heard_at[number] = now
         for running in bound:
             running.stop(signal.Signals(number).name)
         if not bound:

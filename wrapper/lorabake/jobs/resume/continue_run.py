@@ -34,6 +34,7 @@ from lorabake.runs.resume_points import (
     resume_hint,
     resume_options,
 )
+from lorabake.runs.stop_request import clear_stop_requests
 from lorabake.util import resources
 from lorabake.util.files import copy_file, disk_error, make_folders, open_append, open_file, replace_bytes
 from lorabake_schemas.events import LogSummary
@@ -76,6 +77,7 @@ def continue_training(request: ResumeRequest, watcher: Watcher) -> Record:
     """
     paths = request.paths
     with acquire_run_lock(paths, read_record(paths.record).name), reserve_gpus(request.gpus, paths.root):
+        clear_stop_requests(paths)
         record = read_record(paths.record)
         if record.trained:
             return record
