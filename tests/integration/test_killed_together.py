@@ -21,6 +21,7 @@ from resume_runner import go_on, run
 
 from lorabake.analysis.verify import describe_unfinished
 from lorabake.errors import BusyError, MachineError
+from lorabake.jobs.control import stop_run
 from lorabake.jobs.resume.prepare import prepare_resume
 from lorabake.jobs.supervisor import launch_run
 from lorabake.runs.folder import RunPaths
@@ -56,7 +57,7 @@ def steps(root: Path) -> int:
 
 @contextmanager
 def orphan(root: Path, error: str = "", delay: float = 0.5) -> Generator[int]:
-    """A trainer some steps on, without lorabake and guard; its pid."""
+    """A trainer some steps on, without lorabake and both guards; its pid."""
     env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path), without_flock.ERRNO: error}
     argv = [sys.executable, "-c", STARTER, "run", str(root), f"delay = {delay}"]
     with subprocess.Popen(argv, env=env, stderr=subprocess.DEVNULL) as lorabake:
@@ -64,6 +65,7 @@ def orphan(root: Path, error: str = "", delay: float = 0.5) -> Generator[int]:
         claim = read_claim(RunPaths(root))
         assert claim is not None
         assert claim.owner.flock == (not error)
+        os.kill(_second_guard(claim.owner.pid), signal.SIGKILL)
         lorabake.kill()
         os.kill(claim.owner.pid, signal.SIGKILL)
         lorabake.wait()
@@ -76,6 +78,12 @@ def orphan(root: Path, error: str = "", delay: float = 0.5) -> Generator[int]:
     finally:
         with suppress(ProcessLookupError):
             os.kill(claim.trainer, signal.SIGKILL)
+
+
+def _second_guard(guard: int) -> int:
+    """The guard's child that leads a session: its other one, the trainer, leads only a group."""
+    children = Path(f"/proc/{guard}/task/{guard}/children").read_text("utf-8").split()
+    return next(pid for pid in map(int, children) if os.getsid(pid) == pid)
 
 
 def until_gone(root: Path) -> None:
@@ -104,7 +112,7 @@ def test_a_trainer_that_goes_on_alone_is_found_by_every_command(tmp_path: Path, 
         active = find_active(found.paths, found.record)
         assert active is not None
         assert (active.pids, active.is_supervised, active.is_guarded, active.certain) == ((pid,), False, False, True)
-        assert f"kill {pid}" in describe_unfinished(found)
+        assert "lorabake stop" in describe_unfinished(found)
         for refused in (
             lambda: go_on(root),
             lambda: prepare_resume(found),
@@ -113,10 +121,10 @@ def test_a_trainer_that_goes_on_alone_is_found_by_every_command(tmp_path: Path, 
             with pytest.raises(BusyError) as caught:
                 refused()
             assert str(pid) in caught.value.message
-            assert f"kill {pid}" in (caught.value.hint or "")
+            assert "lorabake stop" in (caught.value.hint or "")
         assert not (tmp_path / "x-002").exists()
         launch_run(request(tmp_path / "y-001", name="y"), lambda _: None)  # another name is nothing to it
-        os.kill(pid, signal.SIGTERM)  # as the hint says
+        stop_run(found, "soon")  # as the hint says
         until_gone(root)
         record = find_run(root, tmp_path).record
         assert record.status == "interrupted"
