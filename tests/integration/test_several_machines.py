@@ -15,7 +15,8 @@ import pytest
 from own_trainer import LAUNCH, TRAIN, OwnTrainer, environment
 from trainer_world import git
 
-from lorabake.jobs import join
+from lorabake.errors import MachineError
+from lorabake.jobs import join, machines
 from lorabake.jobs.run import RunRequest, TrainerChoice, join_first_machine, prepare_run
 from lorabake.runs.record import read_record
 from lorabake.runs.seat import SeatOptions
@@ -131,19 +132,34 @@ def test_on_a_disk_of_its_own_it_has_a_folder_of_its_own(world: World, monkeypat
     assert not (world.run / "logs" / "machine-1.log").exists()
 
 
-def test_a_machine_with_another_image_ends_both_before_the_run(world: World) -> None:
+def test_a_machine_with_another_image_is_refused_and_the_first_waits_on(world: World) -> None:
     image = next((world.elsewhere / "pics").glob("*.txt"))
     image.write_text(image.read_text("utf-8") + ", another tag", "utf-8")
-    first, second, told = world.train(world.elsewhere)
-    assert first == second != 0
-    assert "concept" in told
-    assert not [*world.project.glob("runs/*/")]
+    with world.start(world.project, 0) as first:
+        with world.start(world.elsewhere, 1) as wrong:
+            _, told = wrong.communicate(timeout=RUN_LIMIT_S)
+        assert wrong.returncode == MachineError.exit_code
+        assert "concept" in told
+        assert not [*world.project.glob("runs/*/")]
+        with world.start(world.project, 1) as right:
+            right.communicate(timeout=RUN_LIMIT_S)
+        _, seen = first.communicate(timeout=RUN_LIMIT_S)
+    assert (first.returncode, right.returncode) == (0, 0)
+    assert "concept" in seen
 
 
-def test_processes_that_fail_on_the_other_machine_stop_the_run(world: World) -> None:
-    first, second, _ = world.train(world.project, ENDS_WITH="3")
-    assert (first, second) == (130, 130)
-    assert world.record().status == "interrupted"
+def test_processes_that_fail_on_the_other_machine_fail_the_run(world: World) -> None:
+    with world.start(world.project, 0, ENDS_WITH="3") as first, world.start(world.project, 1, ENDS_WITH="3") as second:
+        _, there = second.communicate(timeout=RUN_LIMIT_S)
+        shown, here = first.communicate(timeout=RUN_LIMIT_S)
+    assert (first.returncode, second.returncode) == (4, 4)
+    record = world.record()
+    assert record.outcome is not None
+    assert (record.status, record.outcome.code) == ("interrupted", machines.MACHINE_FAILED)
+    assert record.outcome.message in shown + here
+    assert "machine-1.log" in there
+    last = (world.run / "events.jsonl").read_text("utf-8").splitlines()[-1]
+    assert json.loads(last)["code"] == machines.MACHINE_FAILED
 
 
 @pytest.mark.parametrize("stopped", [0, 1])
@@ -158,7 +174,10 @@ def test_ctrl_c_on_one_machine_stops_both(world: World, stopped: int) -> None:
         time.sleep(1)
         (first, second)[stopped].send_signal(signal.SIGINT)
         assert [each.wait(RUN_LIMIT_S) for each in (first, second)] == [130, 130]
-    assert world.record().status == "interrupted"
+    record = world.record()
+    assert record.outcome is not None
+    assert (record.status, record.outcome.code) == ("interrupted", "interrupted")
+    assert ("machine 1" in record.outcome.message) == (stopped == 1)
 
 
 def test_a_dry_run_shows_the_seat(world: World) -> None:

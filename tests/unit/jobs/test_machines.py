@@ -4,12 +4,102 @@ from __future__ import annotations
 
 import re
 import socket
+import time
+from collections.abc import Generator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 
-from lorabake.errors import ResourceError
-from lorabake.jobs.machines import ensure_port_free
+from lorabake.errors import InterruptedRunError, ResourceError
+from lorabake.jobs import machines, meeting
+from lorabake.jobs.machines import OtherMachines, ensure_port_free, gather_others
+from lorabake.jobs.meeting import Connection, FailedMachine, Gathering
+from lorabake.jobs.supervisor import STOPPED_ON_REQUEST
+from lorabake.runs.folder import RunPaths
+from lorabake.runs.gpu_locks import BusyGpuError, GpuReservation, reserve_gpus
+from lorabake.runs.launch_request import LaunchRequest
+from lorabake.runs.stop_request import StopSchedule, request_stop
+from lorabake.util.machine import GpuDevice
+from lorabake_schemas.events import Stopping
+from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.plan import LaunchPlan
+from lorabake_schemas.record import Record
+from lorabake_schemas.seat import Seat
+
+LIMIT_S = 20.0
+
+
+def ignore(_said: Message) -> None: ...
+
+
+def several(root: Path, gpus: GpuReservation | None = None) -> LaunchRequest:
+    """The first of two machines."""
+    plan, seat = SimpleNamespace(launch=LaunchPlan(num_processes=2)), Seat(rank=0, machines=2, address="127.0.0.1")
+    provenance = SimpleNamespace(digest="d")
+    return cast("LaunchRequest", SimpleNamespace(root=root, plan=plan, seat=seat, provenance=provenance, gpus=gpus))
+
+
+def test_the_gpu_of_the_first_machine_is_locked_before_the_others_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that with --wait-for-gpu they find it when it is free, and do not end because it is busy."""
+    gpus, came = GpuReservation(tmp_path, (GpuDevice("GPU-1"),)), list[bool]()
+
+    def gather(*_: object) -> Gathering:
+        came.append(gpus.find_user() is not None)
+        return Gathering()
+
+    def list_parts(_: object) -> dict[str, str]:
+        return {}
+
+    monkeypatch.setattr(machines, "gather_machines", gather)
+    monkeypatch.setattr(machines, "list_digest_parts", list_parts)
+    request = several(tmp_path / "run", gpus)
+    with reserve_gpus(gpus, tmp_path / "other"), pytest.raises(BusyGpuError):
+        gather_others(request, ignore)
+    assert came == []
+    gather_others(request, ignore)
+    assert came == [True]
+    assert gpus.find_user() is None  # the run locks it
+
+
+@pytest.fixture
+def failing(monkeypatch: pytest.MonkeyPatch) -> Generator[tuple[Gathering, Connection]]:
+    """The first machine's gathering, and the connection of the other one, whose processes have failed."""
+    monkeypatch.setattr(meeting, "BEAT_S", 0.05)
+    here, there = socket.socketpair()
+    gathering, other = Gathering({1: Connection(here)}), Connection(there)
+    other.send({"ended": 3})
+    yield gathering, other
+    gathering.close()
+    other.close()
+
+
+@pytest.mark.parametrize(("reason", "asked"), [("SIGINT", False), (STOPPED_ON_REQUEST, True)])
+def test_a_run_that_the_user_stops_here_is_interrupted_though_another_machine_fails(
+    tmp_path: Path, failing: tuple[Gathering, Connection], reason: str, *, asked: bool
+) -> None:
+    gathering, other = failing
+    others, paths = OtherMachines(several(tmp_path), gathering), RunPaths(tmp_path)
+    if asked:
+        request_stop(paths, "soon")
+
+    def train() -> Record:
+        others.watch(Stopping(reason))
+        deadline = time.monotonic() + LIMIT_S
+        while gathering.failed is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        raise InterruptedRunError(msg("interrupted"))
+
+    with pytest.raises(InterruptedRunError, match="interrupted"):
+        others.accompany(train, lambda _: 0)
+    assert gathering.failed == FailedMachine(1, 3)
+    assert StopSchedule(paths).poll() == ("soon",) * (2 if asked else 1)
+    while (line := other.receive(LIMIT_S)) == {}:  # signs of life
+        pass
+    assert line == {"exit": 130}
 
 
 def test_a_taken_port_names_the_key_and_one_that_is_free() -> None:

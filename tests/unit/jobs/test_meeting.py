@@ -14,7 +14,7 @@ import pytest
 
 from lorabake.errors import BusyError, MachineError
 from lorabake.jobs import meeting
-from lorabake.jobs.meeting import Connection, Gathering, gather_machines, meet_first_machine
+from lorabake.jobs.meeting import Connection, FailedMachine, Gathering, gather_machines, meet_first_machine
 from lorabake_schemas.messages import Message
 from lorabake_schemas.seat import Seat
 
@@ -29,6 +29,7 @@ OPEN: list[Connection | Gathering] = []
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
     for name in ("RETRY_S", "BEAT_S"):
         monkeypatch.setattr(meeting, name, 0.05)
+    monkeypatch.setattr(meeting, "ARRIVAL_LIMIT_S", LIMIT_S)
     yield
     while OPEN:
         OPEN.pop().close()
@@ -61,9 +62,14 @@ def first(port: int, machines: int = 2, tell: Callable[[Message], None] = ignore
 
 
 def other(
-    port: int, rank: int = 1, machines: int = 2, digest: str = "d", parts: dict[str, str] | None = None
+    port: int,
+    rank: int = 1,
+    machines: int = 2,
+    digest: str = "d",
+    parts: dict[str, str] | None = None,
+    address: str = "127.0.0.1",
 ) -> tuple[Connection, str, str]:
-    seat = Seat(rank=rank, machines=machines, address="127.0.0.1")
+    seat = Seat(rank=rank, machines=machines, address=address)
     found = meet_first_machine(seat, port, digest, parts or PARTS, ignore)
     OPEN.append(found[0])
     return found
@@ -96,12 +102,24 @@ def test_all_hear_where_the_run_is_and_how_it_ended() -> None:
         assert connection.is_lost
 
 
-def test_a_machine_that_would_train_something_else_stops_both() -> None:
-    port = free_port()
-    led, joined = at_once(lambda: first(port), lambda: other(port, digest="e", parts=PARTS | {"base 1": "c"}))
-    for each in (led, joined):
-        with pytest.raises(MachineError, match="base 1"):
-            each.result(LIMIT_S)
+@pytest.mark.parametrize(
+    ("machines", "parts", "named"), [(2, PARTS | {"base 1": "c"}, "base 1"), (3, PARTS, "--machines")]
+)
+def test_a_machine_that_would_train_something_else_is_refused_and_may_come_again(
+    machines: int, parts: dict[str, str], named: str
+) -> None:
+    port, said = free_port(), list[Message]()
+
+    def come_twice() -> tuple[Connection, str, str]:
+        for _ in range(2):
+            with pytest.raises(MachineError, match=named):
+                other(port, 1, machines, "e", parts)
+        return other(port)
+
+    led, joined = at_once(lambda: begin(port, tell=said.append), come_twice)
+    assert joined.result(LIMIT_S)[1] == "/runs/a-001"
+    assert sorted(led.result().others) == [1]
+    assert len([each for each in said if named in each]) == 1  # at the first machine, too
 
 
 @pytest.mark.parametrize(
@@ -111,6 +129,7 @@ def test_a_machine_that_would_train_something_else_stops_both() -> None:
         b"[1]\n",
         b'{"rank": 5, "machines": 2, "digest": "d"}\n',
         b'{"rank": true, "machines": 2}\n',
+        b'{"rank": 1, "machines": 1e9, "digest": []}\n',
     ],
 )
 def test_strangers_are_not_let_in(greeting: bytes) -> None:
@@ -130,6 +149,39 @@ def test_strangers_are_not_let_in(greeting: bytes) -> None:
 
     led, joined = at_once(lambda: begin(port), join_later)
     assert joined.result(LIMIT_S)[1] == "/runs/a-001"
+    led.result().end(0)
+
+
+@pytest.mark.parametrize(("silent", "guests", "patience_s"), [(3, 64, LIMIT_S * 2), (4, 2, 0.3)])
+def test_strangers_who_say_nothing_keep_nobody_out(
+    monkeypatch: pytest.MonkeyPatch, silent: int, guests: int, patience_s: float
+) -> None:
+    monkeypatch.setattr(meeting, "MAX_GUESTS", guests)
+    monkeypatch.setattr(meeting, "GREETING_LIMIT_S", patience_s)
+    port = free_port()
+
+    def come_among_strangers() -> tuple[Connection, str, str]:
+        strangers = [connect(port) for _ in range(silent)]
+        try:
+            return other(port)
+        finally:
+            for each in strangers:
+                each.close()
+
+    led, joined = at_once(lambda: begin(port), come_among_strangers)
+    assert joined.result(LIMIT_S)[1] == "/runs/a-001"
+    led.result().end(0)
+
+
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_machines_meet_at_an_ipv6_address() -> None:
+    port = free_port()
+    led, *joined = at_once(
+        lambda: begin(port, 3),
+        lambda: other(port, 1, 3, address="::1"),
+        lambda: other(port, 2, 3, address="127.0.0.1"),
+    )
+    assert [each.result(LIMIT_S)[1] for each in joined] == ["/runs/a-001"] * 2
     led.result().end(0)
 
 
@@ -167,15 +219,40 @@ def test_the_run_is_stopped_when_a_machine_fails_or_is_lost(*, bad_end: bool) ->
         else:
             connection.close()
         assert stopped.wait(LIMIT_S)
-    assert gathering.failed == 1
+    assert gathering.failed == FailedMachine(1, 3 if bad_end else None)
 
 
-def test_an_end_of_0_and_silence_stop_nothing() -> None:
+@pytest.mark.parametrize("line", [{"ended": 0}, {"ended": []}, {"ended": True}, {"ended": "3"}, {"ended": None}, {}])
+def test_other_ends_and_silence_stop_nothing(line: dict[str, object]) -> None:
     port, stopped = free_port(), threading.Event()
     led, joined = at_once(lambda: begin(port), lambda: other(port))
+    connection: Connection = joined.result()[0]
     with led.result(LIMIT_S).watched(stopped.set):
-        joined.result()[0].send({"ended": 0})
+        connection.send(line)
         assert not stopped.wait(0.5)
+        connection.send({"ended": 3})  # it is heard after that, too
+        assert stopped.wait(LIMIT_S)
+
+
+def test_a_stop_that_cannot_be_asked_for_yet_is_tried_again() -> None:
+    port, tries, stopped = free_port(), list[int](), threading.Event()
+    led, joined = at_once(lambda: begin(port), lambda: other(port))
+    gathering: Gathering = led.result(LIMIT_S)
+
+    def stop() -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise FileNotFoundError
+        stopped.set()
+
+    with gathering.watched(stop):
+        joined.result()[0].send({"ended": 3})
+        assert stopped.wait(LIMIT_S)
+        while joined.result()[0].receive(0.01) is not None:  # signs of life
+            pass
+        assert joined.result()[0].receive(LIMIT_S) == {}
+    assert gathering.failed == FailedMachine(1, 3)
+    assert len(tries) == 3
 
 
 def test_who_does_not_come_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

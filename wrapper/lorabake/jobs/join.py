@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorabake.errors import InterruptedRunError, MachineError, SetupError
-from lorabake.jobs.meeting import Connection, meet_first_machine, meeting_port
+from lorabake.jobs.meeting import USER_STOP_CODE, Connection, meet_first_machine, meeting_port
 from lorabake.runs.folder import RunPaths, create_run_folder
 from lorabake.runs.launch_request import build_initial_files, list_digest_parts
 from lorabake.runs.record import read_record_fields
@@ -50,6 +50,9 @@ def join_run(request: LaunchRequest, seat: Seat, tell: Callable[[Message], None]
         log = prepare_folder(request, paths, seat)
         tell(msg("training with the first machine; this machine's log is {log}", log=log))
         return _train_along(request, log, first)
+    except (InterruptedRunError, KeyboardInterrupt):
+        first.send({"ended": USER_STOP_CODE})
+        raise
     except BaseException:
         first.send({"ended": 1})
         raise
@@ -101,13 +104,13 @@ def _train_along(request: LaunchRequest, log: Path, first: Connection) -> int:
         if running.returncode and code is None:
             first.send({"ended": running.returncode})
     code = _await_result(first) if code is None else code
-    if code is not None:
-        return code
-    if running.returncode:
+    if running.returncode and running.stopped_by is None and code in {None, SetupError.exit_code}:
         raise SetupError(
             msg("the processes of this machine ended with code {code}", code=running.returncode),
             msg("see {log}", log=log),
         )
+    if code is not None:
+        return code
     raise MachineError(msg("the first machine ended without a result"), msg("see what lorabake says there"))
 
 

@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
-from functools import partial
+from contextlib import closing, suppress
 from typing import TYPE_CHECKING
 
-from lorabake.errors import LorabakeError, ResourceError
-from lorabake.jobs.meeting import MAX_PORT, Gathering, gather_machines, meeting_port
+from lorabake.errors import InterruptedRunError, LorabakeError, MachineError, ResourceError
+from lorabake.jobs.meeting import MAX_PORT, USER_STOP_CODE, Gathering, gather_machines, meeting_port
+from lorabake.jobs.supervisor import STOPPED_ON_REQUEST
 from lorabake.runs.command import process_port
+from lorabake.runs.events import EventLog
+from lorabake.runs.finalize import finalize_run, resume_command_hint
 from lorabake.runs.folder import RunPaths
+from lorabake.runs.gpu_locks import reserve_gpus
 from lorabake.runs.launch_request import list_digest_parts
-from lorabake.runs.stop_request import request_stop
+from lorabake.runs.record import read_record, with_outcome
+from lorabake.runs.stop_request import StopSchedule, request_stop
 from lorabake.util.machine import is_port_free
+from lorabake_schemas.events import Stopping
 from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from lorabake.jobs.meeting import FailedMachine
     from lorabake.runs.launch_request import LaunchRequest
+    from lorabake_schemas.events import ProgressEvent
     from lorabake_schemas.messages import Message
     from lorabake_schemas.plan import LaunchPlan
     from lorabake_schemas.record import Record
     from lorabake_schemas.seat import Seat
 
 BUG_EXIT_CODE = 3
+MACHINE_FAILED = "machine-failed"  # the run was stopped because another machine failed
 
 
 def ensure_port_free(launch: LaunchPlan, seat: Seat | None = None) -> None:
@@ -44,19 +53,30 @@ class OtherMachines:
     def __init__(self, request: LaunchRequest, gathering: Gathering) -> None:
         self._paths = RunPaths(request.root)
         self._gathering = gathering
+        self._stopped_by: str | None = None
+        self._asked_before = False
 
     def begin(self, record: Record) -> None:
         """The run folder is complete: all start their processes."""
         self._gathering.begin(str(self._paths.root.absolute()), record.started)
 
+    def watch(self, event: ProgressEvent) -> None:
+        """The events of the run here: why it is stopped."""
+        if isinstance(event, Stopping):
+            self._stopped_by = event.signal
+
     def accompany(self, launch: Callable[[], Record], exit_code: Callable[[Record], int]) -> Record:
-        """Train; the run is stopped if another machine fails, and all hear its exit code."""
+        """Train; the run is stopped if another machine fails, and all hear its exit code.
+
+        Returns the record of one that was stopped for that reason, too. Raises what ``launch`` raises,
+        InterruptedRunError if the user stopped another machine.
+        """
         if not self._gathering.others:
             return launch()
         code = BUG_EXIT_CODE
         try:
-            with self._gathering.watched(partial(request_stop, self._paths, "soon")):
-                record = launch()
+            with self._gathering.watched(self._ask_to_stop):
+                record = self._launch(launch)
             code = exit_code(record)
         except LorabakeError as error:
             code = error.exit_code
@@ -65,11 +85,57 @@ class OtherMachines:
             self._gathering.end(code)
         return record
 
+    def _ask_to_stop(self) -> None:
+        self._asked_before = bool(StopSchedule(self._paths).poll())
+        request_stop(self._paths, "soon")
+
+    def _launch(self, launch: Callable[[], Record]) -> Record:
+        try:
+            return launch()
+        except InterruptedRunError:
+            failed = self._gathering.failed
+            if failed is None or self._stopped_by != STOPPED_ON_REQUEST or self._asked_before:
+                raise  # the user stopped it here
+            with suppress(MachineError, OSError):  # somebody took the run folder away
+                if (record := self._record_failure(failed)) is not None:
+                    return record
+            raise
+
+    def _record_failure(self, failed: FailedMachine) -> Record | None:
+        """Record why the run was stopped; None if it has no end. Raises InterruptedRunError if the user of the other
+        machine stopped it, MachineError or OSError if the record cannot be read or written."""
+        paths, record = self._paths, read_record(self._paths.record)
+        if record.outcome is None:
+            return None
+        is_stopped = failed.code == USER_STOP_CODE
+        changes = {"code": record.outcome.code if is_stopped else MACHINE_FAILED, "message": describe_failure(failed)}
+        if not is_stopped:
+            name = f"logs/machine-{failed.rank}.log"
+            changes["hint"] = msg("see what lorabake reports on machine {rank}, and {log}", rank=failed.rank, log=name)
+        outcome = record.outcome.model_copy(update=changes)
+        record = with_outcome(record, outcome)
+        with closing(EventLog(paths.events)) as events:
+            finalize_run(paths, record, events)
+        if is_stopped:
+            raise InterruptedRunError(outcome.message, resume_command_hint(record, paths.root))
+        return record
+
+
+def describe_failure(failed: FailedMachine) -> Message:
+    """Why a run is stopped when another machine fails."""
+    if failed.code is None:
+        return msg("the connection to machine {rank} was lost, so the run was stopped", rank=failed.rank)
+    if failed.code == USER_STOP_CODE:
+        return msg("machine {rank} was stopped, and the run with it", rank=failed.rank)
+    return msg("machine {rank} ended with code {code}, so the run was stopped", rank=failed.rank, code=failed.code)
+
 
 def gather_others(request: LaunchRequest, tell: Callable[[Message], None]) -> OtherMachines:
-    """Wait for all machines of a run on several. Raises MachineError if one does not come or trains something else."""
+    """Wait for all machines of a run on several. Raises MachineError if one does not come, BusyGpuError before any has
+    come if another run uses the GPUs of this one."""
     gathering, seat = Gathering(), request.seat
     if seat is not None:
         port = meeting_port(request.plan.launch, seat)
-        gathering = gather_machines(seat, port, request.provenance.digest, list_digest_parts(request), tell)
+        with reserve_gpus(request.gpus, request.root):  # released a moment before the run locks them
+            gathering = gather_machines(seat, port, request.provenance.digest, list_digest_parts(request), tell)
     return OtherMachines(request, gathering)

@@ -2,7 +2,8 @@
 
 The first waits until all have come and would train the same, then tells them its run folder, and at the end the exit
 code of the run. It gives a sign of life every few seconds, so that nobody waits for a machine that was switched off.
-Nothing else is read from the others than the lines below, whose length is limited.
+Nothing else is read from the others than the lines below, whose length is limited. Whoever else reaches the port is
+refused; the meeting goes on.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from lorabake.errors import BusyError, MachineError
 from lorabake.runs.command import process_port
+from lorabake.runs.seat import MAX_MACHINES
+from lorabake.util.machine import listen_everywhere
 from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
@@ -36,6 +39,9 @@ BEAT_S = 5.0
 SILENCE_LIMIT_S = 60.0
 MAX_LINE_BYTES = 1 << 20  # a greeting names every package and every input
 MAX_PORT = 65_535
+MAX_GUESTS = 64  # connections at a time that have not sent a greeting
+MAX_NAME = 100  # characters of a name from another machine
+USER_STOP_CODE = 130  # of a machine whose user stopped it
 
 
 def meeting_port(launch: LaunchPlan, seat: Seat) -> int:
@@ -92,12 +98,24 @@ def parse_line(line: bytes) -> Line:
     return cast("Line", found) if isinstance(found, dict) else {}
 
 
+class FailedMachine(NamedTuple):
+    """A machine that ended badly: how its processes ended; None if it was lost."""
+
+    rank: int
+    code: int | None = None
+
+
 @dataclass(slots=True)
 class Gathering:
-    """The first machine's connections to all others, by rank."""
+    """The first machine's connections to all others, by rank. ``failed`` is the one for which the run was stopped."""
 
     others: dict[int, Connection] = field(default_factory=dict[int, Connection])
-    failed: int | None = None  # rank of the first machine that ended badly
+    failed: FailedMachine | None = None
+
+    def give_sign(self) -> None:
+        """Show all that this machine is alive."""
+        for each in self.others.values():
+            each.send({})
 
     def begin(self, root: str, started: str) -> None:
         """Tell all where the run is: now they start their processes, too."""
@@ -106,7 +124,8 @@ class Gathering:
 
     @contextmanager
     def watched(self, stop: Callable[[], None]) -> Generator[Self]:
-        """Give signs of life, and call ``stop`` once if another machine ends badly or is lost."""
+        """Give signs of life, and call ``stop`` if another machine ends badly or is lost. It is called again if it
+        raises OSError: there may be no run folder yet, or no space for a request."""
         over = threading.Event()
         watching = threading.Thread(target=self._watch, args=(over, stop), daemon=True)
         watching.start()
@@ -117,17 +136,25 @@ class Gathering:
             watching.join()
 
     def _watch(self, over: threading.Event, stop: Callable[[], None]) -> None:
+        found: FailedMachine | None = None
         while not over.wait(BEAT_S):
-            for rank, each in self.others.items():
-                each.send({})
-                while (line := each.receive(0)) is not None:
-                    if self.failed is None and line.get("ended") not in {None, 0}:
-                        self.failed = rank
-                        stop()
-            lost = [rank for rank, each in self.others.items() if each.is_closed]
-            if lost and self.failed is None:
-                self.failed = lost[0]
-                stop()
+            self.give_sign()
+            found = found or self._find_failed()
+            if found is not None and self.failed is None:
+                with suppress(OSError):
+                    stop()
+                    self.failed = found
+
+    def _find_failed(self) -> FailedMachine | None:
+        """One that ended badly or was lost. Reads what they have sent."""
+        failed: FailedMachine | None = None
+        for rank, each in self.others.items():
+            while (line := each.receive(0)) is not None:
+                code = line.get("ended")
+                if type(code) is int and code:
+                    failed = failed or FailedMachine(rank, code)
+        lost = (FailedMachine(rank) for rank, each in self.others.items() if each.is_closed)
+        return failed or next(lost, None)
 
     def end(self, code: int) -> None:
         """Tell all how the run has ended."""
@@ -143,10 +170,10 @@ class Gathering:
 def gather_machines(
     seat: Seat, port: int, digest: str, parts: Mapping[str, str], tell: Callable[[Message], None]
 ) -> Gathering:
-    """Wait for all other machines. Raises MachineError if one would train something else or does not come, BusyError
-    if another program has the port."""
+    """Wait for all other machines; one that would train something else is refused, and may come again. Raises
+    MachineError if one does not come, BusyError if another program has the port."""
     try:
-        listener = socket.create_server(("", port))
+        listener = listen_everywhere(port)
     except OSError as error:
         said = msg("port {port}, where the machines of this run meet, is used by another program", port=port)
         hint = msg("set launch.main_process_port to another port in the recipe")
@@ -155,67 +182,94 @@ def gather_machines(
     gathering = Gathering()
     with listener:
         try:
-            _admit_all(gathering, listener, seat, digest, parts, tell)
+            _Entrance(gathering, seat, digest, parts, tell).admit_all(listener)
         except BaseException:
             gathering.close()
             raise
     return gathering
 
 
-def _admit_all(
-    gathering: Gathering,
-    listener: socket.socket,
-    seat: Seat,
-    digest: str,
-    parts: Mapping[str, str],
-    tell: Callable[[Message], None],
-) -> None:
-    deadline = time.monotonic() + ARRIVAL_LIMIT_S
-    while len(gathering.others) < seat.machines - 1:
-        if time.monotonic() > deadline:
-            missing = sorted({*range(1, seat.machines)} - gathering.others.keys())
-            raise MachineError(
-                msg("these machines did not come: {ranks}", ranks=", ".join(map(str, missing))),
-                msg("see what lorabake says on them, and whether they can reach this machine"),
-            )
-        for each in gathering.others.values():
-            each.send({})
-        if select.select([listener], [], [], RETRY_S)[0]:
-            guest = Connection(listener.accept()[0])
-            rank = _admit(guest, seat, digest, parts)
-            if rank is None:
+@dataclass(slots=True)
+class _Entrance:
+    """Where machines come in. Guests have not sent a greeting yet, and have until a time to do so."""
+
+    gathering: Gathering
+    seat: Seat
+    digest: str
+    parts: Mapping[str, str]
+    tell: Callable[[Message], None]
+    _guests: list[tuple[Connection, float]] = field(default_factory=list[tuple[Connection, float]])
+    _refused: dict[int, str] = field(default_factory=dict[int, str])
+
+    def admit_all(self, listener: socket.socket) -> None:
+        deadline, beat_at = time.monotonic() + ARRIVAL_LIMIT_S, 0.0
+        try:
+            while len(self.gathering.others) < self.seat.machines - 1:
+                if time.monotonic() > deadline:
+                    raise self._missing_error()
+                if time.monotonic() >= beat_at:
+                    self.gathering.give_sign()
+                    beat_at = time.monotonic() + RETRY_S
+                self._look(listener)
+        finally:
+            for guest, _ in self._guests:
                 guest.close()
-                continue
-            if (before := gathering.others.get(rank)) is not None:  # it was started again
-                before.close()
-            gathering.others[rank] = guest
-            tell(msg("machine {rank} of {machines} is ready", rank=rank, machines=seat.machines))
 
+    def _look(self, listener: socket.socket) -> None:
+        """Let in who comes next, and hear those that have something to say. Nobody is waited for alone."""
+        doors = [listener] if len(self._guests) < MAX_GUESTS else []
+        ready = select.select([*doors, *(guest.socket for guest, _ in self._guests)], [], [], RETRY_S)[0]
+        if listener in ready:
+            with suppress(OSError):  # it has left
+                guest = Connection(listener.accept()[0])
+                guest.socket.settimeout(GREETING_LIMIT_S)
+                self._guests.append((guest, time.monotonic() + GREETING_LIMIT_S))
+        for each in [*self._guests]:
+            guest, until = each
+            greeting = guest.receive(0)
+            if greeting is not None or guest.is_closed or time.monotonic() > until:
+                self._guests.remove(each)
+                if (rank := self._find_rank(guest, greeting or {})) is None:
+                    guest.close()
+                else:
+                    self._admit(rank, guest)
 
-def _admit(guest: Connection, seat: Seat, digest: str, parts: Mapping[str, str]) -> int | None:
-    """The rank of a machine that belongs to this run; None for anybody else. Raises MachineError for one that belongs
-    to it but would train something else."""
-    guest.socket.settimeout(GREETING_LIMIT_S)
-    deadline, greeting = time.monotonic() + GREETING_LIMIT_S, None
-    while greeting is None and not guest.is_closed and time.monotonic() < deadline:
-        greeting = guest.receive(RETRY_S)
-    told = greeting or {}
-    rank = told.get("rank")
-    if told.get("machines") != seat.machines or type(rank) is not int or not 0 < rank < seat.machines:
+    def _admit(self, rank: int, guest: Connection) -> None:
+        if (before := self.gathering.others.get(rank)) is not None:  # it was started again
+            before.close()
+        self.gathering.others[rank] = guest
+        self.tell(msg("machine {rank} of {machines} is ready", rank=rank, machines=self.seat.machines))
+
+    def _find_rank(self, guest: Connection, greeting: Line) -> int | None:
+        """The rank of a machine that belongs to this run; None for anybody else. One that would train something else
+        hears why it is refused, as does the user here."""
+        rank, machines, theirs = greeting.get("rank"), greeting.get("machines"), greeting.get("parts")
+        if type(rank) is not int or type(machines) is not int or not 0 < rank < machines <= MAX_MACHINES:
+            return None
+        if machines != self.seat.machines:
+            named = "--machines"
+        elif greeting.get("digest") == self.digest:
+            return rank
+        else:
+            named = name_differences(self.parts, cast("Line", theirs) if isinstance(theirs, dict) else {})
+        guest.send({"refused": named})
+        if self._refused.get(rank) != named:
+            self._refused[rank] = named
+            self.tell(different_training_error(rank, named).message)
         return None
-    if told.get("digest") == digest:
-        return rank
-    theirs = told.get("parts")
-    named = name_differences(parts, cast("Mapping[str, object]", theirs) if isinstance(theirs, dict) else {})
-    guest.send({"refused": named})
-    guest.close()
-    raise different_training_error(rank, named)
+
+    def _missing_error(self) -> MachineError:
+        missing = sorted({*range(1, self.seat.machines)} - self.gathering.others.keys())
+        return MachineError(
+            msg("these machines did not come: {ranks}", ranks=", ".join(map(str, missing))),
+            msg("see what lorabake says on them, and whether they can reach this machine"),
+        )
 
 
 def name_differences(mine: Mapping[str, str], theirs: Mapping[str, object]) -> str:
     """The first few of the inputs, files and packages that are not the same."""
     names = [name for name in sorted({*mine, *theirs}) if mine.get(name) != theirs.get(name)]
-    return ", ".join(names[:5]) + (" ..." if len(names) > 5 else "") or "launch"
+    return ", ".join(name[:MAX_NAME] for name in names[:5]) + (" ..." if len(names) > 5 else "") or "launch"
 
 
 def different_training_error(rank: int, named: str) -> MachineError:

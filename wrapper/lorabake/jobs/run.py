@@ -334,7 +334,7 @@ def _launch_with_progress(order: RunRequest, request: LaunchRequest, caches: Cac
         if request.rehearsal:  # it makes no caches
             return launch_run(request, ignore_event)
         with caches:
-            return launch_run(request, caches.watching(ignore_event), others.begin)
+            return launch_run(request, caches.watching(others.watch), others.begin)
 
     return run_supervised(
         partial(others.accompany, launch, exit_code),
@@ -430,7 +430,11 @@ def chosen_trainer_status(choice: TrainerChoice, env: Env) -> TrainerStatus:
 
 def exit_code(record: Record) -> int:
     """0 for a usable LoRA (or a complete rehearsal) and for a run that goes on, 7 if its inputs changed meanwhile, 8 if
+<<<<<<< HEAD
     its loss stayed NaN, 130 if somebody stopped it, 4 if the trainer failed."""
+=======
+    its loss stayed NaN, 4 if the trainer or another machine failed."""
+>>>>>>> meet
     if record.outcome is not None and record.outcome.code == DIVERGED:
         return 8
     return {"finished": 0, "started": 0, "inputs-changed": 7, "interrupted": 130}.get(record.status, 4)

@@ -181,10 +181,17 @@ def _find_existing_parent(path: Path) -> Path:
 def is_port_free(port: int) -> bool:
     """Whether a program of this user can listen on this port now."""
     try:
-        socket.create_server(("", port)).close()
+        listen_everywhere(port).close()
     except OSError:
         return False
     return True
+
+
+def listen_everywhere(port: int) -> socket.socket:
+    """Listen on all addresses of this machine, IPv4 and where it has them IPv6. Raises OSError."""
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+    return socket.create_server(("", port))
 
 
 def is_writable(folder: Path) -> bool:
