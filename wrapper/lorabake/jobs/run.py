@@ -430,11 +430,7 @@ def chosen_trainer_status(choice: TrainerChoice, env: Env) -> TrainerStatus:
 
 def exit_code(record: Record) -> int:
     """0 for a usable LoRA (or a complete rehearsal) and for a run that goes on, 7 if its inputs changed meanwhile, 8 if
-<<<<<<< HEAD
-    its loss stayed NaN, 130 if somebody stopped it, 4 if the trainer failed."""
-=======
-    its loss stayed NaN, 4 if the trainer or another machine failed."""
->>>>>>> meet
+    its loss stayed NaN, 130 if somebody stopped it, 4 if the trainer or another machine failed."""
     if record.outcome is not None and record.outcome.code == DIVERGED:
         return 8
     return {"finished": 0, "started": 0, "inputs-changed": 7, "interrupted": 130}.get(record.status, 4)
