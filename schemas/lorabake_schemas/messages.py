@@ -35,7 +35,7 @@ INVISIBLE_CHARACTERS = (
     r"\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
     r"\ufdd0-\ufdef\ufffe\uffff\U000e0000-\U000e007f"
 )
-_ANSI_CODES = r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"
+ANSI_CODES = r"\x1b\[[0-9;?]*[ -/]*[@-~]|\x1b\][^\x07\x1b]*(?:\x07|\x1b\\)"
 
 
 def escape_invisible(text: str) -> str:
@@ -49,7 +49,7 @@ def _escape_character(sign: re.Match[str]) -> str:
 
 def clean_log_line(line: str) -> str:
     """A line of a program's output for people: without its colors and links, with its tabs as blanks, visible."""
-    return escape_invisible(re.sub(_ANSI_CODES, "", line).expandtabs(4))
+    return escape_invisible(re.sub(ANSI_CODES, "", line).expandtabs(4))
 
 
 class Message(str):

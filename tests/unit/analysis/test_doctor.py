@@ -19,7 +19,7 @@ from lorabake.runs.folder import RunPaths
 from lorabake.runs.index import FoundRun
 from lorabake.util import machine, network
 from lorabake_schemas.doctor import DoctorReport, HealthCheck, HealthLevel
-from lorabake_schemas.messages import msg
+from lorabake_schemas.messages import Message, msg
 
 SMI = """#!/bin/sh
 case "$1" in
@@ -91,6 +91,44 @@ def test_the_proxy_is_named_without_its_password(env: dict[str, str], proxy: str
 
 def test_a_closed_port_is_said_and_no_traceback() -> None:
     assert network.unreachable_reason("http://127.0.0.1:9", {}) is not None
+
+
+BAD_ADDRESSES = [
+    "http://[bad", "http://name:secret@[bad", "http://proxy:port", "http://proxy:99999", "http://proxy:0", "http://",
+    "http://name:sec/ret@proxy:3128", "[", "http://pro\axy:1", "http://[::1]x", "http://\u2100.org:1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["https_proxy", "HTTPS_PROXY", "ALL_PROXY"])
+@pytest.mark.parametrize("address", BAD_ADDRESSES)
+def test_a_proxy_whose_address_is_not_one_is_named(name: str, address: str) -> None:
+    env = {name: address}
+    assert network.proxy_of("https://huggingface.co", env) is None
+    said = network.unreachable_reason("https://huggingface.co", env)
+    assert isinstance(said, Message)
+    assert said.filled["name"] == name
+    assert "sec" not in said
+    assert said.isprintable()
+
+
+@pytest.mark.parametrize("address", [*BAD_ADDRESSES, "ftp://name:secret@mirror", "mirror", "mirror:80"])
+def test_a_hub_whose_address_is_not_one_is_a_problem(tmp_path: Path, address: str) -> None:
+    from lorabake.util import resources
+
+    env = {**env_with(tmp_path, git="#!/bin/sh\nexit 0\n"), "HF_ENDPOINT": address}
+    (_, hub) = doctor.check_network(resources.load_pin(), env)
+    assert (hub.topic, hub.level) == ("hub", "problem")
+    assert "HF_ENDPOINT" in hub.message
+    assert "sec" not in hub.message
+
+
+def test_a_malformed_proxy_is_a_warning(tmp_path: Path) -> None:
+    from lorabake.util import resources
+
+    env = {**env_with(tmp_path, git="#!/bin/sh\nexit 0\n"), "HTTPS_PROXY": "http://[bad"}
+    (_, hub) = doctor.check_network(resources.load_pin(), env)
+    assert (hub.topic, hub.level) == ("hub", "warning")
+    assert "HTTPS_PROXY" in hub.message
 
 
 def test_downloads_that_are_turned_off_are_not_tried(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import pytest
 from ended_runs import record
 from lorabake.runs.bundle import Bundle, make_bundle
 from lorabake.runs.folder import RunPaths
-from lorabake.runs.redaction import Redactor, make_redactor
+from lorabake.runs.redaction import MAX_LINE, Redactor, make_redactor
 from lorabake_schemas.record import Input, Inputs, Record
 
 KEY = "0123456789abcdef0123456789abcdef01234567"  # as of Weights & Biases
@@ -197,10 +197,134 @@ def test_nothing_is_followed_out_of_the_folder(paths: RunPaths, tmp_path: Path) 
         ("/usr/lib/x86_64-linux-gnu/libcuda.so.1", True),
         ("steps: 100%|###| 12/12 [00:57<00:00,  4.79s/it, avr_loss=6.23]", True),
         ("2026-11-28 02:10:39 INFO     make buckets", True),
+        ("c10::Error at::add std::decay torch/x.cpp:12 sigmas[::2] steps[1::2] 00000000:01:00.0", True),
+        ("huggingface.co answers, host='huggingface.co', ::1", True),
+        ("max_token_length=225 keep_tokens=2 api_key=None key: '' token=None", True),
+        ("get_hf_file_metadata hf_hub_download skip_until_initial_step skimage.transform.resize", True),
+        ("load VAE: <All keys matched successfully>", True),
     ],
 )
 def test_only_what_looks_private_is_replaced(text: str, kept: bool) -> None:
     assert (Redactor().replace(text) == text) is kept
+
+
+SECRETS = [
+    "PASSWORD: x1y2z", "password=x1y2z", "password: <x1y2z", r"'a\nhf_abcdefx1y2z'",
+    "dbPassword: 'x1y2z'", '{"passwd": "x1y2z"}', "passphrase: my own x1y2z",
+    'api_key="two x1y2z"', "api-key: x1y2z", r'{\"apiKey\": \"two x1y2z\", \"a\": 1}', "AWS_SECRET_ACCESS_KEY=x1y2z",
+    "Authorization: Basic x1y2zA==", "'Authorization': 'Token x1y2z'", "Proxy-Authorization: Digest a=b, c=x1y2z",
+    "Cookie: session=x1y2z; a=b", "x = Basic x1y2zA==", "accessToken: x1y2z", "HF_TOKEN=x1y2z", "--hub-token x1y2z",
+    "['--huggingface_token', 'x1y2z']", "'--training_comment=my x1y2z'", "--wandb_api_key=x1y2z",
+    "--main_process_ip x1y2z",
+    "https://x1y2z@example.org/a", "https://a:x1y2z@example.org/a", "GET https://cdn.example.org/a?Policy=x1y2z HTTP",
+    "http://proxy.x1y2z.lan:3128/x1y2z", "http://a:b@x1y2z.lan:3128/",
+    "github_pat_11ABCDEFG0x1y2zabcdefgh_abcdefgh", "AIzaSyA-x1y2zabcdefghijklmnopqrstuvw",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ4x1y2z.abc", "xoxp-123456789012-x1y2z", "\x1b[33mhf_abcdefx1y2z\x1b[0m",
+    "wandb: Currently logged in as: x1y2z (acme-team) to https://api.wandb.ai. Use `wandb login`",
+    "wandb: Currently logged in as: \x1b[33mmaria\x1b[0m (\x1b[33mx1y2z\x1b[0m) to https://api.wandb.ai",
+    r"Currently logged in as: \x1b[33mx1y2z\x1b[0m", "wandb: Logged in as Weights & Biases user: x1y2z.",
+    "  host      : x1y2z", "The server socket on [x1y2z.lan]:29500 failed", "trying to connect to (x1y2z, 29500)",
+    "x1y2z:1234:1250 [0] NCCL INFO Bootstrap", "srun: error: x1y2z: task 0",
+    "HTTPSConnectionPool(host='x1y2z', port=443)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("line", SECRETS)
+def test_whatever_is_secret_by_its_place_or_form_is_replaced(line: str) -> None:
+    assert "x1y2z" not in Redactor().replace(line)
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        KEY.upper(), KEY[:32], KEY[:32].upper(), KEY + KEY[:24], "fe80::1ff:fe23:4567:890a", "2001:db8::5",
+        "fd00:12::7", "2001:0db8:85a3:0000:0000:8a2e:0370:7334", "fe80::1ff%eth0", "aa:bb:cc:dd:ee:0f", "ip-10-0-12-7",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("line", ["{}", "in {}.", "address:{}", "[{}]:29500", "x={}, y"])
+def test_keys_and_addresses_are_replaced_wherever_they_stand(secret: str, line: str) -> None:
+    assert secret not in Redactor().replace(line.format(secret))
+
+
+def test_what_a_log_names_is_replaced_in_all_files(paths: RunPaths) -> None:
+    """Hosts of the run and the account, from the record and the log; the bundling machine knows none of them."""
+    log = (
+        "wandb: Currently logged in as: maria-silva (acme-team) to https://api.wandb.ai\n"
+        "  host      : gpu07.cluster.example\nmaria-silva: no permission for acme-team on gpu07, login01 or n2\n"
+    )
+    paths.log.write_text(log)
+    paths.log.with_name("supervisor.log").write_text("maria-silva acme-team gpu07 login01\n")
+    argv = ["python", "--main_process_ip", "n2", "--huggingface_token", "hush", "--training_comment=all of it hush"]
+    seat = {"rank": 0, "machines": 2, "address": "login01"}
+    fields = {**made_record(paths).model_dump(mode="json"), "seat": seat, "argv": argv}
+    found = texts(make_bundle(paths, Record.model_validate(fields, strict=False), {}))
+    for private in ("maria-silva", "acme-team", "gpu07", "login01", "cluster.example", "hush", '"n2"'):
+        assert not [name for name, text in found.items() if private in text], private
+    kept = json.loads(found["record.json"])
+    assert kept["argv"][1::2] == ["--main_process_ip", "--huggingface_token", "--training_comment=<text>"]
+    assert kept["seat"]["machines"] == 2
+
+
+LONG = 100_000  # characters; a pattern of quadratic time would take minutes
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "a",
+        "a.",
+        "a@",
+        "a/",
+        "-",
+        "\\",
+        " ",
+        "1:",
+        ":",
+        "<",
+        "'/",
+        "://",
+        "http://",
+        "key=",
+        "../",
+        "--a",
+        "[",
+        "a,",
+        "\t",
+    ],
+)
+def test_a_long_line_is_cut_and_takes_no_longer_than_short_ones(piece: str) -> None:
+    line = piece * (LONG // len(piece))
+    found = Redactor().replace(f"first\n{line}\nlast")
+    assert len(found) < 2 * MAX_LINE
+    assert found.startswith("first\n")
+    assert found.endswith("\nlast")
+
+
+def test_a_cut_leaves_no_part_of_a_name_or_key() -> None:
+    redactor = Redactor()
+    redactor.learn("Secret Project", "<folder>")
+    for secret in (TOKEN, "Secret Project", "some-private-name.png", 'api_key="two hush hush"'):
+        for before in range(MAX_LINE - len(secret) - 1, MAX_LINE + 1):
+            found = redactor.replace(f"{'x ' * (before // 2)}{secret} {'y' * 99}")
+            assert not re.search("hf_|Secret|Project|private|hush", found)
+
+
+def test_many_known_names_are_each_found() -> None:
+    """The longest of several that begin alike; a letter that only looks the same in lower case is no fault."""
+    redactor = Redactor()
+    for number in range(4000):
+        redactor.learn(f"img ({number})", f"<file-{number}>")
+    redactor.learn("img (7) of Mary", "<longer>")
+    assert redactor.replace("IMG (12) img (7) img (7) of mary, img (40000)") == (
+        "<file-12> <file-7> <longer>, img (40000)"
+    )
+    redactor.learn("secret", "<name>")
+    assert redactor.replace("\u017fecret") == "\u017fecret"
+
+
+def test_numbers_of_placeholders_count_each_kind() -> None:
+    found = Redactor().replace("/x/a /x/b one.png two.png /x/b one.txt")
+    assert found == "<path-1> <path-2> <file-1>.png <file-2>.png <path-2> <file-1>.txt"
 
 
 def test_short_and_common_names_are_not_words(paths: RunPaths) -> None:

@@ -228,8 +228,10 @@ def check_network(pin: Pin, env: Env) -> Iterator[HealthCheck]:
         yield _make("hub", "ok", msg("downloads from the Hugging Face Hub are turned off (HF_HUB_OFFLINE)"), hint)
         return
     url = (env.get("HF_ENDPOINT") or HUB_URL).rstrip("/")
-    if not url.startswith(("https://", "http://")):
-        yield _make("hub", "problem", msg("HF_ENDPOINT is not an address: {url}", url=url))
+    try:
+        network.parse_address(url, "HF_ENDPOINT", {"http", "https"})
+    except network.MalformedAddressError as error:
+        yield _make("hub", "problem", error.said)
         return
     why, proxy = network.unreachable_reason(url, env), network.proxy_of(url, env)
     shown = msg("{url} through the proxy {proxy}", url=url, proxy=proxy) if proxy else literal(url)

@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING
 import tomli_w
 
 from lorabake import __version__
+from lorabake.runs.lock import read_claim
 from lorabake.runs.record import read_inputs
-from lorabake.runs.redaction import Redactor, learn_words, make_redactor, redact_value
+from lorabake.runs.redaction import MAX_LINE, Redactor, learn_words, make_redactor, redact_value
 from lorabake.util.files import open_file, parse_json, read_bytes, read_text
 
 if TYPE_CHECKING:
@@ -32,7 +33,10 @@ FOLDER = "lorabake-bundle"
 CONTENTS = "CONTENTS.txt"
 LOG_HEAD_BYTES, LOG_TAIL_BYTES = 1 << 20, 8 << 20  # of a longer log its two ends
 DATE = (1980, 1, 1, 0, 0, 0)  # the first that a zip archive can have
-LEFT_OUT = "images, captions, sample images, model weights, states, TensorBoard files, the recipe's own text"
+LEFT_OUT = (
+    "images, captions, sample images, model weights, states, TensorBoard files, the recipe's own text",
+    f"what a line has after its first {MAX_LINE} characters",
+)
 REPLACED = {
     "path": "paths",
     "file": "names of files",
@@ -62,6 +66,11 @@ def make_bundle(paths: RunPaths, record: Record, env: Mapping[str, str]) -> Bund
     plan = _read_json(paths.plan, paths.root)
     for known in (settings, _read_toml(paths.dataset, paths.root), plan, {"prompts": _read_prompts(paths)}):
         learn_words(redactor, known)
+    logs = {path: _read_log(path, paths.root) for path in _list_logs(paths)}
+    for text in logs.values():
+        redactor.learn_log(text or "")
+    if (claim := read_claim(paths)) is not None:
+        redactor.learn_host(claim.owner.host)
     contents = {
         "record.json": _encode_json(redact_value(_strip_record(record), redactor)),
         "versions.txt": _encode_versions(record),
@@ -71,11 +80,11 @@ def make_bundle(paths: RunPaths, record: Record, env: Mapping[str, str]) -> Bund
     for path in (paths.train, paths.dataset):
         if table := _read_toml(path, paths.root):
             contents[path.name] = tomli_w.dumps(redact_value(table, redactor)).encode()  # type: ignore[arg-type]
-    for path in (paths.log, paths.log.with_name("supervisor.log")):
-        if (text := _read_log(path, paths.root)) is not None:
+    for path, text in logs.items():
+        if text is not None and path == paths.events:
+            contents[path.name] = _redact_events(text, redactor)
+        elif text is not None:
             contents[f"logs/{path.name}"] = redactor.replace(text).encode("utf-8", "replace")
-    if (text := _read_log(paths.events, paths.root)) is not None:
-        contents[paths.events.name] = _redact_events(text, redactor)
     contents[CONTENTS] = _describe_contents(contents, redactor)
     name = f"{FOLDER}-{record.digest[:12] or 'run'}.zip"
     sizes = {each: len(data) for each, data in sorted(contents.items())}
@@ -86,6 +95,10 @@ def _strip_record(record: Record) -> dict[str, object]:
     """The fields that this lorabake knows, without the recipe's text, and without texts that quote captions."""
     fields: dict[str, object] = record.model_dump(mode="json", exclude={"recipe_text", "drift"})
     return {name: value for name, value in fields.items() if name in type(record).model_fields}
+
+
+def _list_logs(paths: RunPaths) -> tuple[Path, ...]:
+    return paths.log, paths.log.with_name("supervisor.log"), paths.events
 
 
 def _read_toml(path: Path, root: Path) -> dict[str, object]:
@@ -145,7 +158,11 @@ def _encode_versions(record: Record) -> bytes:
 def _describe_contents(contents: Mapping[str, bytes], redactor: Redactor) -> bytes:
     lines = ["Files:"]
     lines += [f"  {name} ({len(data)} bytes)" for name, data in sorted(contents.items())]
-    lines += ["Left out:", f"  {LEFT_OUT}", "Replaced by placeholders such as <file-1>, the same everywhere:"]
+    lines += [
+        "Left out:",
+        *(f"  {each}" for each in LEFT_OUT),
+        "Replaced by placeholders such as <file-1>, the same everywhere:",
+    ]
     lines += [f"  {REPLACED[kind]} ({n} times)" for kind, n in sorted(redactor.counts.items()) if n]
     return ("\n".join(lines) + "\n").encode()
 
