@@ -20,7 +20,7 @@ from lorabake.jobs.cache_recorder import CacheRecorder, make_cache_recorder, ref
 from lorabake.jobs.display import NO_DISPLAY, Display, ScanProgress, ignore_event
 from lorabake.jobs.gpus import choose_gpus, start_on_free_gpus
 from lorabake.jobs.join import join_run
-from lorabake.jobs.machines import ensure_port_free, gather_others
+from lorabake.jobs.machines import MACHINE_FAILED, ensure_port_free, gather_others
 from lorabake.jobs.supervisor import launch_run
 from lorabake.planning.resolve import choose_precision
 from lorabake.recipe.overrides import Override
@@ -431,6 +431,7 @@ def chosen_trainer_status(choice: TrainerChoice, env: Env) -> TrainerStatus:
 def exit_code(record: Record) -> int:
     """0 for a usable LoRA (or a complete rehearsal) and for a run that goes on, 7 if its inputs changed meanwhile, 8 if
     its loss stayed NaN, 130 if somebody stopped it, 4 if the trainer or another machine failed."""
-    if record.outcome is not None and record.outcome.code == DIVERGED:
-        return 8
+    by_code = {DIVERGED: 8, MACHINE_FAILED: 4}
+    if record.outcome is not None and record.outcome.code in by_code:
+        return by_code[record.outcome.code]
     return {"finished": 0, "started": 0, "inputs-changed": 7, "interrupted": 130}.get(record.status, 4)

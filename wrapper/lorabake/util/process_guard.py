@@ -179,15 +179,15 @@ class Guard:
         ready = select.select(self.watched_descriptors, [], [], timeout)[0]
         wanted = 0
         heard = os.read(self.wakeup_descriptor, 512) if self.wakeup_descriptor in ready else b""
-        if signal.SIGTERM in heard and not self.ladder.is_escalating:  # someone stops the guard: stop what it guards
-            wanted, self.signaled_at = 1, time.monotonic()
+        if signal.SIGTERM in heard and (self.orphaned or not self.ladder.is_escalating):
+            wanted, self.signaled_at = 1, time.monotonic()  # someone stops the guard: stop what it guards
         if 0 in ready:
             said = os.read(0, 4096)
             if not said:
                 self.watched_descriptors.remove(0)
             self.done = self.done or b"done" in said
+            asked = said.count(b"stop") + (not said and not self.done)
             self.orphaned = not said and not self.done
-            asked = said.count(b"stop") + self.orphaned
             if asked and time.monotonic() - self.signaled_at < ECHO_S:
                 asked, self.signaled_at = asked - 1, -ECHO_S
             wanted += asked
