@@ -37,7 +37,7 @@ WATCHER = Path(__file__).with_name("watch_processes.py")
 PATIENCE, IMAGES, EPOCHS = 1200.0, 8, 2
 STEPS = IMAGES // 2 * EPOCHS
 
-pytestmark = pytest.mark.real
+pytestmark = pytest.mark.matrix  # ten minutes on two cores
 
 
 @pytest.fixture(scope="module")

@@ -79,7 +79,7 @@ def _describe_use(record: Record, outcome: Outcome, root: Path, triggers: Sequen
     lines.append(msg("to use it, copy it to models/Lora (A1111, Forge) or models/loras (ComfyUI)"))
     if len(loras) > 1:
         lines.append(msg("try the LoRAs of earlier epochs or steps, too: the last one is not always the best"))
-    lines.append(msg("loss curves: {command}", command=f"lorabake tensorboard {shlex.quote(str(root))}"))
+    lines.append(msg("loss curves: lorabake tensorboard {run}", run=shlex.quote(str(root))))
     return lines
 
 
