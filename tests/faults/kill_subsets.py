@@ -36,10 +36,11 @@ from lorabake.errors import LorabakeError, MachineError
 from lorabake.jobs.resume.prepare import prepare_resume
 from lorabake.jobs.supervisor import launch_run
 from lorabake.runs.index import find_run
+from lorabake_schemas.record import Record
 
 ROLES = ("lorabake", "guard", "launcher", "trainer")
 SUBSETS = [subset for size in range(1, 5) for subset in combinations(ROLES, size)]
-STEPS, PATIENCE = 25, 60.0
+STEPS, PATIENCE, SETTLED_S = 25, 60.0, 5.0
 resume_runner.FAKE = Path(launcher.__file__)
 
 
@@ -169,11 +170,22 @@ def while_it_lives(chain: Chain, faults: list[str], dice: random.Random) -> None
                 os.kill(pid, signal.SIGTERM)
 
 
+def settled_record(chain: Chain) -> Record:
+    """The record, as soon as it is complete: a trainer that is dying holds its log for a moment."""
+    deadline = time.monotonic() + SETTLED_S
+    while True:
+        record = find_run(chain.root, chain.root.parent).record
+        is_complete = record.outcome is not None and record.outcome.steps is not None
+        if record.status != "interrupted" or is_complete or time.monotonic() > deadline:
+            return record
+        time.sleep(0.05)
+
+
 def when_it_is_over(chain: Chain, subset: tuple[str, ...], faults: list[str]) -> str:
     """What is reported about the run, which has to be correct, and whether it can be resumed to its end."""
     if not (chain.root / "record.json").exists():
         return "not begun"
-    record = find_run(chain.root, chain.root.parent).record
+    record = settled_record(chain)
     told, outcome, steps = record.status, record.outcome, chain.steps
     right = {"interrupted"} if "lorabake" in subset else {"failed", "finished"}
     if chain_ended_well(chain):
