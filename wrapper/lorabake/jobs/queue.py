@@ -150,18 +150,19 @@ def _train_or_leave(prepared: PreparedRun, env: Env, tell: Tell) -> JobResult:
     if order.once:
         _wait_for_stops(prepared)
     request = workflow.make_request(prepared, env, tell)
-    state: JobState = "finished"
-    record = root = None
-    if order.once:
-        for found in _find_same_runs(request.provenance.digest, prepared.root.parent, env):
-            if found.record.status == "finished":
-                return JobResult(order, "already-finished", 0, found.root, found.record)
-            if (active := find_active(found.paths, found.record)) is not None:
-                raise active.error
-            if root is None and _is_resumable(found):
-                state, root, record = "resumed", found.root, _resume(found, order, env, tell)
-    if record is None or root is None:
-        root, record = prepared.root, workflow.launch_prepared(prepared, request, env, tell)
+    same = _find_same_runs(request.provenance.digest, prepared.root.parent, env) if order.once else []
+    for found in same:
+        if found.record.status == "finished":
+            return JobResult(order, "already-finished", 0, found.root, found.record)
+        if (active := find_active(found.paths, found.record)) is not None:
+            raise active.error
+    if (begun := next(filter(_is_resumable, same), None)) is not None:
+        return _judge(order, "resumed", begun.root, _resume(begun, order, env, tell))
+    return _judge(order, "finished", prepared.root, workflow.launch_prepared(prepared, request, env, tell))
+
+
+def _judge(order: RunRequest, state: JobState, root: Path, record: Record) -> JobResult:
+    """The result of a training; ``state`` is for one that went well."""
     code = workflow.exit_code(record)
     return JobResult(order, state if code == 0 else "failed", code, root, record)
 
@@ -183,12 +184,12 @@ def _is_stopping(paths: RunPaths) -> bool:
         return False
 
 
-def _find_same_runs(digest: str, folder: Path, env: Env) -> Iterator[FoundRun]:
+def _find_same_runs(digest: str, folder: Path, env: Env) -> list[FoundRun]:
     """The runs of this digest that this machine knows or that are in ``folder``: the finished ones first."""
     noted = iter_runs_with_digest(read_index(lorabake_home(env)), digest)
     roots = dict.fromkeys(root.absolute() for root in (*noted, *list_runs_with_digest(folder, digest)))
     found = [read_run(root, Path.cwd()) for root in roots]
-    yield from sorted(found, key=lambda each: each.record.status != "finished")
+    return sorted(found, key=lambda each: each.record.status != "finished")
 
 
 def _is_resumable(found: FoundRun) -> bool:

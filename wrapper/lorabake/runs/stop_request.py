@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, cast, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
-from lorabake.runs.events import format_timestamp, utc_now
+from lorabake.runs.events import format_timestamp, parse_event, utc_now
 from lorabake.util.files import open_append, open_file, remove_file
 from lorabake_schemas.events import Epoch, Saving, Step
 
@@ -91,8 +91,5 @@ class StopSchedule:
 
 
 def _parse_request(line: bytes) -> StopMode | None:
-    with suppress(ValueError, RecursionError):
-        told: object = json.loads(line)
-        mode = cast("dict[str, object]", told).get("stop") if isinstance(told, dict) else None
-        return MODES.get(mode) if isinstance(mode, str) else None
-    return None
+    mode = parse_event(line).get("stop")
+    return MODES.get(mode) if isinstance(mode, str) else None

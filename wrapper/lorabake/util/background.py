@@ -62,12 +62,12 @@ class BackgroundJob(Generic[Result]):
     def result(self) -> Result | None:
         """What the job returned; None if its process was killed. Raises what the job raised."""
         try:
-            told: Result | Exception = pickle.loads(self._received)  # noqa: S301 - our own child's, through our own pipe
+            answer: Result | Exception = pickle.loads(self._received)  # noqa: S301 - our own child's, through our own pipe
         except (EOFError, pickle.UnpicklingError):
             return None
-        if isinstance(told, Exception):
-            raise told
-        return told
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
 def start_in_background(job: Callable[[], Result], *, bound: bool = False) -> BackgroundJob[Result]:
@@ -140,7 +140,7 @@ def _carry_out(job: Callable[[], object]) -> bytes:
         return pickle.dumps(BackgroundCrashError(traceback.format_exc()))
 
 
-def _send(writing: int, told: bytes) -> None:
+def _send(writing: int, answer: bytes) -> None:
     with suppress(OSError):  # nobody waits for it: the record has it, too
-        while told:
-            told = told[os.write(writing, told) :]
+        while answer:
+            answer = answer[os.write(writing, answer) :]
