@@ -1,281 +1,363 @@
-"""Kills every subset of {lorabake, guard, launcher, trainer} at random moments, and asks lorabake for the state of the
-run.
+"""Kills the processes of a run at random moments, one or two or more at a time, and asks lorabake for its state.
 
-``PYTHONPATH=tests/integration:tests/unit python tests/faults/kill_subsets.py`` prints a table of ``--kills 200``, and
-exits with 1 when anything was wrong: a state that is not the true one, a second trainer, a process that runs and that
-no command reports, a run that cannot be resumed. What is true comes from /proc and the trainer's own log, not from
-lorabake. With ``--errno ENOLCK`` the file system has no flock. ``kill_subsets.py lorabake run|resume FOLDER`` is the
-lorabake of one chain.
+``PYTHONPATH=tests:tests/unit:tests/integration:tests/real python tests/faults/kill_subsets.py --kills 300`` starts
+`lorabake run` that often on a stand-in for sd-scripts, sends SIGKILL, SIGHUP or SIGTERM to its terminal, supervisor,
+guards, launcher or trainer, and prints a table. With ``--real`` it trains with the pinned sd-scripts and the base model
+in LORABAKE_TEST_HOME. It exits with 1 if anything was wrong: a state that is not the true one for more than 5 s, a
+process that is left running, a second trainer, a hidden file that is left, an exit code, or a run that `resume` does
+not complete. With ``--errno ENOLCK`` the file system has no flock.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import random
-import re
 import signal
-import subprocess
 import sys
 import tempfile
 import time
+import zipfile
 from collections import Counter
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
+from signal import Signals
+from typing import Any
 
-import launcher
-import resume_runner
 import without_flock
+from chain import POLL_S, ROLES, Chain, Look, World, make_fake_world
 from launch_runner import request
 
 from fake_sd_scripts import weight
-from lorabake.analysis.verify import describe_unfinished  # the sentence of `lorabake verify`
-from lorabake.errors import LorabakeError, MachineError
+from lorabake.errors import BusyError, LorabakeError, MachineError
+from lorabake.jobs.control import stop_run
 from lorabake.jobs.resume.prepare import prepare_resume
 from lorabake.jobs.supervisor import launch_run
 from lorabake.runs.index import find_run
-from lorabake_schemas.record import Record
+from lorabake.runs.status import summarize_run
+from lorabake.util.locks import try_lock
 
-ROLES = ("lorabake", "guard", "launcher", "trainer")
-SUBSETS = [subset for size in range(1, 5) for subset in combinations(ROLES, size)]
-STEPS, PATIENCE, SETTLED_S = 25, 60.0, 5.0
-resume_runner.FAKE = Path(launcher.__file__)
+KILL, HUP, TERM = signal.SIGKILL, signal.SIGHUP, signal.SIGTERM
+Hits = Mapping[str, Signals]  # what was sent to each role that lived
+SUBSETS = [
+    *((role,) for role in ROLES),
+    *combinations(ROLES, 2),
+    ("supervisor", "guard", "second guard"),  # the trainer is alone then
+    ROLES,
+]
+PATIENCE_S = 300.0  # a ladder of 15 s on a machine that is busy with other things
+STATUS_S = 5.0  # within which a state has to be the true one
+VIEWER_S = 30.0
+EXIT_CODES = {"finished": 0, "failed": 4, "interrupted": 130, "died": 130}
 
 
 @dataclass
-class Chain:
-    """One run and its processes, by the variable that marks them all."""
+class Kill:
+    """One kill and what came of it; ``before`` is the state of a run that was being resumed."""
 
-    root: Path
-    mark: str = field(default_factory=lambda: os.urandom(8).hex())
-
-    @property
-    def env(self) -> dict[str, str]:
-        notes = str(self.root.parent / "trainers")
-        paths = os.pathsep.join(path for path in sys.path if path)
-        return {**os.environ, launcher.CHAIN: self.mark, launcher.TRAINERS: notes, "PYTHONPATH": paths}
-
-    def start(self, what: str) -> subprocess.Popen[bytes]:
-        argv = [sys.executable, __file__, "lorabake", what, str(self.root)]
-        return subprocess.Popen(argv, env=self.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-
-    def living(self) -> dict[int, str]:
-        """Every process of the chain that lives, by its part."""
-        found: dict[int, str] = {}
-        for path in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                ours = f"{launcher.CHAIN}={self.mark}".encode() in (path / "environ").read_bytes().split(b"\0")
-                state = (path / "stat").read_bytes().rpartition(b")")[2].split()[0]
-                if ours and state not in b"ZX":
-                    found[int(path.name)] = self.part((path / "cmdline").read_bytes().split(b"\0"))
-        return found
-
-    @staticmethod
-    def part(words: list[bytes]) -> str:
-        names = [Path(os.fsdecode(word)).name for word in words]
-        if "lorabake" in names:
-            return "lorabake"
-        if launcher.AS_TRAINER in names:
-            return "trainer"
-        return "guard" if {"process_guard.py", "without_flock.py"} & set(names) else "launcher"
-
-    def until_quiet(self, parts: set[str]) -> None:
-        """Until none of these lives."""
-        deadline = time.monotonic() + PATIENCE
-        while parts & set(self.living().values()) and time.monotonic() < deadline:
-            time.sleep(0.02)
+    number: int
+    subset: tuple[str, ...]
+    hits: dict[str, Signals] = field(default_factory=dict[str, Signals])
+    before: str = ""
+    told: str = ""
+    slowest_s: float = 0.0
+    resumed: bool = False
+    faults: list[str] = field(default_factory=list[str])
 
     @property
-    def trainers(self) -> list[list[int]]:
-        """Every start of a trainer: its pid and those of its rivals."""
-        notes = self.root.parent / "trainers"
-        lines = notes.read_text("utf-8").splitlines() if notes.exists() else []
-        return [[int(word) for word in line.split()] for line in lines]
-
-    @property
-    def steps(self) -> int:
-        """The last step in the trainer's own log."""
-        log = self.root / "logs" / "trainer.log"
-        bars = re.findall(rb"\rsteps:[^|]*\|[^|]*\| (\d+)/", log.read_bytes()) if log.exists() else []
-        return int(bars[-1]) if bars else 0
+    def signals(self) -> str:
+        return ", ".join(f"{role} {number.name}" for role, number in self.hits.items()) or "nobody"
 
 
-def wait_for_the_moment(chain: Chain, dice: random.Random) -> None:
-    """A random moment between start and end of a run, most often while it trains."""
-    if dice.random() < 0.3:
-        time.sleep(dice.uniform(0.0, 1.5))
-        return
-    deadline = time.monotonic() + PATIENCE
-    while not chain.trainers and time.monotonic() < deadline:
-        time.sleep(0.005)
-    time.sleep(dice.uniform(0.0, 1.3))
+def choose_signals(subset: Iterable[str], dice: random.Random) -> dict[str, Signals]:
+    subset = list(subset)
+    if len(subset) > 2:
+        return dict.fromkeys(subset, KILL)
+    return {role: dice.choice((KILL, HUP, TERM)) for role in subset}
 
 
-def killed(chain: Chain, subset: tuple[str, ...], dice: random.Random) -> None:
-    """A run some way on, with the processes of a subset killed, all at once."""
-    with chain.start("run") as lorabake:
-        wait_for_the_moment(chain, dice)
-        pids = [pid for pid, part in chain.living().items() if part in subset]
-        dice.shuffle(pids)
-        for pid in pids:
+def strike(chain: Chain, wanted: Hits, dice: random.Random) -> dict[str, Signals]:
+    """Send the signals at a random moment between start and end, most often while it trains; to whom they went."""
+    if dice.random() < 0.15:
+        time.sleep(dice.uniform(0.0, chain.world.start_s))
+    else:
+        begun = {*wanted, "supervisor"}
+        chain.until(lambda look: all(look.of(role) for role in begun) or not look.of(*ROLES), PATIENCE_S)
+        time.sleep(dice.uniform(0.0, chain.world.life_s))
+    gap = dice.choice((0.0, 0.0, dice.uniform(0.0, 1.0)))
+    hits, look = dict[str, Signals](), chain.look()
+    for role in dice.sample(sorted(wanted), len(wanted)):
+        if hits and gap:
+            time.sleep(gap)
+            look = chain.look()
+        for pid in look.of(role):
             with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        if "lorabake" in subset:
-            lorabake.kill()  # whom the first look may have missed
-        deadline = time.monotonic() + PATIENCE
-        while lorabake.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.02)
-    chain.until_quiet({"lorabake", "guard"})
+                os.kill(pid, wanted[role])
+                hits[role] = wanted[role]
+    return hits
 
 
-def refusals(chain: Chain) -> list[str]:
-    """The refusals of resume and of a new run with the same name; "" if one would start a trainer."""
-    said: list[str] = []
+def expected_ends(hits: Hits, chain: Chain) -> set[str]:
+    """How a run may end after these signals. It is not known which of two came first."""
+    ends = set[str]()
+    if hits.get("supervisor") == KILL:
+        ends.add("died")
+    if TERM in {hits.get("viewer"), hits.get("supervisor")}:
+        ends.add("interrupted")
+    if {"launcher", "trainer"} & hits.keys() or hits.get("guard") in {KILL, TERM}:
+        ends.add("failed")
+    return ends | {"finished"} if chain.has_saved or not ends else ends
+
+
+def read_status(chain: Chain) -> dict[str, Any] | None:
+    """What `lorabake status --json` shows of the run; None if there is none."""
     try:
-        prepare_resume(find_run(chain.root, chain.root.parent))
-        said.append("")
-    except MachineError as error:
-        said.append(f"{error.message} {error.hint}")
-    try:
-        launch_run(request(chain.root.with_name("x-002"), "--steps", "1"), lambda _: None)
-        said.append("")
-    except LorabakeError as error:
-        said.append(f"{error.message} {error.hint}")
-    return said
+        found = find_run(chain.root, chain.root.parent)
+    except MachineError:
+        return None
+    shown: dict[str, Any] = summarize_run(found.paths, found.record, found.name).model_dump(mode="json")
+    return shown
 
 
-def while_it_lives(chain: Chain, faults: list[str], dice: random.Random) -> None:
-    """Only the trainer is still running: every command reports it, and how to stop it."""
-    alone = chain.living()
+def find_wrong(told: Mapping[str, Any] | None, look: Look, kill: Kill, chain: Chain) -> str | None:
+    """What is not true in a status, if anything."""
+    if told is None:
+        return "no run, though it has a record" if chain.has_begun else None
+    ends = expected_ends(kill.hits, chain)
+    ends |= {kill.before} if kill.before and not chain.log else set()  # it had not yet been resumed
+    right = set[str]() if look.trains else set(ends)
+    if not look.is_over:
+        right |= {"running"} if ends == {"finished"} or not look.of("supervisor", "guard") else {"running", "stopping"}
+    if told["state"] not in right:
+        return f"{told['state']}, true: {sorted(right)}"
+    if look.is_over and told["state"] != "finished" and not kill.before and told["step"] != chain.step:
+        return f"step {told['step']}, but the log has {chain.step}"
+    return find_wrong_process(told, look) if look.trains else None
+
+
+def find_wrong_process(told: Mapping[str, Any], look: Look) -> str | None:
+    """Which process is not the one that a status shows of a run that trains."""
+    supervised = bool(look.of("supervisor"))
+    if told["supervised"] is not supervised or (supervised and told["supervisor"] not in look.of("supervisor")):
+        return f"supervised by {told['supervisor']}, true: {sorted(look.of('supervisor'))}"
+    if not look.of("launcher", "trainer") <= set(told["trainer"]):
+        return f"trainer {told['trainer']}, true: {sorted(look.of('launcher', 'trainer'))}"
+    return None
+
+
+def watch_to_the_end(chain: Chain, kill: Kill) -> None:
+    """Ask for the status until the run is over and its status is the true one, which it has to be 5 s after anything
+    changed. Answers that were given while something changed are not judged."""
+    seen, changed, end = None, time.monotonic(), time.monotonic() + PATIENCE_S
+    while time.monotonic() < end:
+        look = chain.look()
+        if look != seen:
+            seen, changed = look, time.monotonic()
+        asked = time.monotonic()
+        told = read_status(chain)
+        if chain.look() == look:
+            wrong = find_wrong(told, look, kill, chain)
+            if wrong is None and look.is_over and not look.of("viewer"):
+                kill.told = "not begun" if told is None else told["state"]
+                return
+            if wrong is not None:
+                kill.slowest_s = max(kill.slowest_s, asked - changed)
+            if asked - changed > STATUS_S and wrong is not None:
+                kill.faults.append(f"after {asked - changed:.1f} s told as {wrong}")
+                return
+            if look.is_over and asked - changed > VIEWER_S:
+                kill.faults.append(f"the terminal still waits after {asked - changed:.0f} s")
+                return
+        if look.of("trainer") and not look.of("supervisor", "guard", "second guard"):
+            kill.faults += while_it_is_alone(chain)
+        time.sleep(POLL_S)
+    kill.faults.append(f"still running: {chain.look().roles}")
+
+
+def while_it_is_alone(chain: Chain) -> list[str]:
+    """Only the trainer is still running: no other one starts, and `lorabake stop` ends it."""
+    faults = list[str]()
     found = find_run(chain.root, chain.root.parent)
-    said = [
-        found.record.status,
-        *((describe_unfinished(found),) if found.record.outcome is None else ()),
-        *refusals(chain),
-    ]
-    still = chain.living()
-    if not still:
-        return  # it ended meanwhile: nothing can be asked of what was said
-    if said[0] != "started":
-        faults.append(f"lives as {sorted(alone)}, told as {said[0]}")
-    for words in said[1:]:
-        named = {int(number) for number in re.findall(r"\d+", words.rpartition("`kill ")[2] or words)}
-        if not still.keys() <= named:
-            faults.append(f"{sorted(still)} live, said: {words}")
-    if dice.random() < 0.5:
-        for pid in sorted(still):  # as the hint says
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+    for refused in (
+        lambda: prepare_resume(found),
+        lambda: launch_run(
+            request(chain.root.with_name("y-002"), "--steps", "1", name=chain.world.name), lambda _: None
+        ),
+        lambda: stop_run(found, "now"),
+    ):
+        try:
+            refused()
+        except BusyError:
+            continue
+        except LorabakeError as error:
+            if chain.look().of("trainer"):
+                faults.append(f"refused for another reason: {error.message}")
+            continue
+        if chain.look().of("trainer"):
+            faults.append("a second trainer could have been started")
+    return faults
 
 
-def settled_record(chain: Chain) -> Record:
-    """The record, as soon as it is complete: a trainer that is dying holds its log for a moment."""
-    deadline = time.monotonic() + SETTLED_S
-    while True:
-        record = find_run(chain.root, chain.root.parent).record
-        is_complete = record.outcome is not None and record.outcome.steps is not None
-        if record.status != "interrupted" or is_complete or time.monotonic() > deadline:
-            return record
-        time.sleep(0.05)
+def judge_viewer(chain: Chain, kill: Kill) -> None:
+    """The exit code of the terminal."""
+    sent = kill.hits.get("viewer")
+    assert chain.viewer is not None
+    code = chain.viewer.wait()
+    right = {EXIT_CODES[kill.told]} if kill.told in EXIT_CODES else set(range(1, 256)) | {-TERM, -HUP}
+    if sent == KILL:
+        right = {-KILL}
+    elif sent == HUP:
+        right |= {129, -HUP}
+    if code not in right and kill.told:
+        kill.faults.append(f"exit code {code}, right: {sorted(right)}")
 
 
-def when_it_is_over(chain: Chain, subset: tuple[str, ...], faults: list[str]) -> str:
-    """What is reported about the run, which has to be correct, and whether it can be resumed to its end."""
-    if not (chain.root / "record.json").exists():
-        return "not begun"
-    record = settled_record(chain)
-    told, outcome, steps = record.status, record.outcome, chain.steps
-    right = {"interrupted"} if "lorabake" in subset else {"failed", "finished"}
-    if chain_ended_well(chain):
-        right = {"finished", "interrupted"} if "lorabake" in subset else {"finished", "failed"}
-    if told not in right or outcome is None:
-        faults.append(f"told as {told}, true: {right}")
-    elif told == "interrupted" and outcome.steps != steps:
-        faults.append(f"told {outcome.steps} steps, the log has {steps}")
-    elif told == "interrupted" and not record.ended:
-        faults.append("no end")
-    goes_on(chain, told, outcome.resume_step if outcome else None, faults)
-    return told
+def judge_command(chain: Chain, kill: Kill) -> None:
+    """`lorabake status` itself, and that it does not contradict itself."""
+    done = chain.ask("status", str(chain.root), "--json")
+    if kill.told == "not begun":
+        if done.returncode != 1:
+            kill.faults.append(f"status of a run that was not begun: {done.returncode}, {done.stderr}")
+        return
+    shown = json.loads(done.stdout)["runs"][0]["state"] if done.returncode == 0 else done.stderr
+    if shown != kill.told:
+        kill.faults.append(f"`lorabake status`: {shown}, before: {kill.told}")
 
 
-def chain_ended_well(chain: Chain) -> bool:
-    log = chain.root / "logs" / "trainer.log"
-    return log.exists() and b"model saved." in log.read_bytes()
+def is_whole(state: Path) -> bool:
+    """Whether a state of the stand-in, or of sd-scripts, was written to its end."""
+    try:
+        for name in ("optimizer.bin", "scheduler.bin", "random_states_0.pkl"):
+            with zipfile.ZipFile(state / name) as file:
+                if file.testzip() is not None:
+                    return False
+    except (OSError, zipfile.BadZipFile):
+        return False
+    return (state / "model.safetensors").exists() and (state / "train_state.json").exists()
 
 
-def goes_on(chain: Chain, told: str, resume_step: int | None, faults: list[str]) -> None:
-    """`resume` trains the rest, where there is a state, to as many steps as in one piece."""
-    with chain.start("resume") as lorabake:
-        lorabake.wait()
-    record = find_run(chain.root, chain.root.parent).record
-    final = chain.root / "output" / "x.safetensors"
-    whole = final.exists() and weight(final) == STEPS
-    if (resume_step is not None or told == "finished") and not (record.status == "finished" and whole):
-        faults.append(f"resume from step {resume_step} left it {record.status}, {record.outcome}")
+def judge_resume(chain: Chain, kill: Kill, dice: random.Random) -> None:
+    """`resume` trains the rest, if there is a state, to as many steps as in one piece. Sometimes it is killed, too."""
+    states = [path for path in chain.root.glob("output/*-state") if is_whole(path)]
+    resumable = bool(states) or (chain.has_saved and kill.told != "failed")
+    with chain.start("resume", str(chain.root)) as viewer:
+        if resumable and dice.random() < 0.2:
+            again = Kill(kill.number, kill.subset, before=kill.told)
+            again.hits = strike(chain, choose_signals(kill.subset, dice), dice)
+            watch_to_the_end(chain, again)
+            kill.faults += [f"resumed, {again.signals}: {fault}" for fault in again.faults]
+            kill.slowest_s = max(kill.slowest_s, again.slowest_s)
+        viewer.wait()
+    for _ in range(2):
+        told = read_status(chain)
+        if not resumable or (told is not None and told["state"] == "finished"):
+            break
+        with chain.start("resume", str(chain.root)) as viewer:
+            viewer.wait()
+    told = read_status(chain) or {}
+    final = chain.root / "output" / f"{chain.world.name}.safetensors"
+    kill.resumed = resumable
+    if resumable and (told.get("state") != "finished" or told.get("step") != chain.world.steps or not final.exists()):
+        words = (chain.root.parent / "terminal").read_text("utf-8", "replace")[-2000:]
+        kill.faults.append(
+            f"resumed from one of {len(states)} states: {told.get('state')}, {told.get('message')}\n{words}"
+        )
+    elif resumable and not chain.world.is_real and weight(final) != chain.world.steps:
+        kill.faults.append(f"the LoRA has {weight(final)} steps")
 
 
-def one(subset: tuple[str, ...], dice: random.Random, folder: Path) -> tuple[str, list[str]]:
-    """One kill: what was reported, and what was wrong."""
-    chain, faults = Chain(folder / "x-001"), list[str]()
-    killed(chain, subset, dice)
-    alone = set(chain.living().values())
-    if alone:
-        while_it_lives(chain, faults, dice)
-        chain.until_quiet(set(ROLES))
-    told = when_it_is_over(chain, subset, faults)
-    faults += [f"a second trainer: {pid} beside {others}" for pid, *others in chain.trainers if others]
-    left = chain.living()
-    if left:
-        faults.append(f"left running: {left}")
-        for pid in left:
-            os.kill(pid, signal.SIGKILL)
-    hidden = [path.name for path in (*folder.glob(".*"), *folder.glob("x-001/.*"))]
-    if hidden:
-        faults.append(f"left lying: {hidden}")
-    return (f"alone, then {told}" if alone else told), faults
+def judge_files(chain: Chain) -> list[str]:
+    """Nothing hidden is left, but for the lock of a killed process, which the next one takes."""
+    lock = chain.root.parent / f".{chain.world.name}.lock"
+    if lock.exists():
+        with try_lock(lock) as busy:
+            if busy is not None:
+                return [f"the lock of a process that has ended is held: {busy}"]
+    hidden = [path.name for path in (*chain.root.parent.glob(".*"), *chain.root.rglob(".*"))]
+    return [f"left lying: {hidden}"] if hidden else []
+
+
+def carry_out(kill: Kill, world: World, folder: Path, dice: random.Random, share: float) -> None:
+    """One run, one kill, and everything that is asked afterwards; ``share`` of the runs are resumed."""
+    chain = Chain(world, folder / f"{world.name}-001")
+    wanted = choose_signals(kill.subset, dice)
+    chain.start("run", "recipe.toml", "--run-dir", str(chain.root))
+    kill.hits = strike(chain, wanted, dice)
+    watch_to_the_end(chain, kill)
+    if not kill.faults:
+        judge_viewer(chain, kill)
+        judge_command(chain, kill)
+    chain.until(lambda look: not look.of(*ROLES, "other"), STATUS_S)
+    if left := chain.look().roles:
+        kill.faults.append(f"left running: {left}")
+    elif kill.told not in {"finished", "not begun"} and dice.random() < share:
+        judge_resume(chain, kill, dice)
+    kill.faults += [f"a second trainer: {pid} beside {others}" for pid, *others in chain.second_trainers()]
+    kill.faults += judge_files(chain)
+    for pid in chain.look().of(*ROLES, "other"):
+        with suppress(ProcessLookupError):
+            os.kill(pid, KILL)
+
+
+def format_table(kills: list[Kill]) -> str:
+    lines = ["| signaled | kills | signals | told | resumed | slowest | wrong |", "|---|--:|---|---|--:|--:|--:|"]
+    for subset in SUBSETS:
+        these = [kill for kill in kills if kill.subset == subset]
+        if not these:
+            continue
+        signals = Counter(number.name for kill in these for number in kill.hits.values())
+        states = Counter(kill.told for kill in these)
+        wrong, slowest = sum(bool(kill.faults) for kill in these), max(kill.slowest_s for kill in these)
+        resumed = sum(kill.resumed for kill in these)
+        counts = [", ".join(f"{name} {count}" for name, count in sorted(each.items())) for each in (signals, states)]
+        lines.append(
+            f"| {' + '.join(subset) if len(subset) < 6 else 'all'} | {len(these)} | {counts[0]} | {counts[1]} "
+            f"| {resumed} | {slowest:.2f} s | {wrong} |"
+        )
+    return "\n".join(lines)
 
 
 def main(argv: list[str]) -> int:
-    without_flock.patched()
-    if argv[:1] == ["lorabake"]:
-        return lorabake_of_a_chain(argv[1], Path(argv[2]))
     parser = argparse.ArgumentParser()
-    parser.add_argument("--kills", type=int, default=200)
+    parser.add_argument("--kills", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--errno", default="", help="what flock fails with, such as ENOLCK")
-    told = parser.parse_args(argv)
-    if told.errno:
-        os.environ[without_flock.ERRNO] = told.errno
-        without_flock.patched()
-    dice, wrong = random.Random(told.seed), 0  # noqa: S311 - the same kills again
-    table = dict[tuple[str, ...], Counter[str]]()
-    for number in range(told.kills):
-        subset = SUBSETS[number % len(SUBSETS)]
-        with tempfile.TemporaryDirectory() as folder:
-            state, faults = one(subset, dice, Path(folder))
-        table.setdefault(subset, Counter())[state] += 1
-        wrong += bool(faults)
-        for fault in faults:
-            sys.stderr.write(f"kill {number}, {'+'.join(subset)}: {fault}\n")
-    sys.stdout.write("| killed | kills | told |\n|---|--:|---|\n")
-    for subset, states in table.items():
-        told_of = ", ".join(f"{state} {count}" for state, count in sorted(states.items()))
-        sys.stdout.write(f"| {' + '.join(subset)} | {states.total()} | {told_of} |\n")
-    sys.stdout.write(f"\n{told.kills} kills, {wrong} with something wrong\n")
-    return 1 if wrong else 0
+    parser.add_argument("--real", action="store_true", help="train with the pinned sd-scripts")
+    parser.add_argument("--resumed", type=float, default=1.0, help="the share of runs that are resumed afterwards")
+    asked = parser.parse_args(argv)
+    os.environ[without_flock.ERRNO] = asked.errno
+    without_flock.patched()
+    dice, kills, began = random.Random(asked.seed), list[Kill](), time.monotonic()  # noqa: S311 - the same kills again
+    subsets = dice.sample(SUBSETS, len(SUBSETS))
+    with tempfile.TemporaryDirectory() as name:
+        if asked.real:
+            from real_world import make_real_world
 
-
-def lorabake_of_a_chain(what: str, root: Path) -> int:
-    try:
-        if what == "run":
-            resume_runner.run(root, max_train_steps=STEPS, delay=0.03)
+            world = make_real_world(Path(name) / "world")
         else:
-            resume_runner.go_on(root)
-    except LorabakeError as error:
-        return error.exit_code
-    return 0
+            world = make_fake_world(Path(name) / "world")
+        missed = 0
+        while len(kills) < asked.kills:
+            kill = Kill(len(kills), subsets[len(kills) % len(subsets)])
+            with tempfile.TemporaryDirectory(dir=name) as folder:
+                carry_out(kill, world, Path(folder), dice, asked.resumed)
+            sys.stderr.write(f"kill {kill.number}, {kill.signals}: {kill.told}\n")
+            sys.stderr.writelines(f"  WRONG: {fault}\n" for fault in kill.faults)
+            if kill.hits or kill.faults:
+                kills.append(kill)
+            else:
+                missed += 1
+    wrong, slowest = sum(bool(kill.faults) for kill in kills), max(kill.slowest_s for kill in kills)
+    sys.stdout.write(
+        f"{format_table(kills)}\n\n{len(kills)} kills in {time.monotonic() - began:.0f} s, "
+        f"{wrong} with something wrong; status right within {slowest:.2f} s; "
+        f"{sum(kill.resumed for kill in kills)} resumed to the last step; {missed} more came too late\n"
+    )
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

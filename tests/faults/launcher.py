@@ -1,7 +1,7 @@
-"""accelerate's part in a chain of processes: starts a trainer, waits for it, fails when it fails.
+"""accelerate's launcher as far as a run needs it: starts a trainer, waits for it, fails when it fails.
 
-The trainer is the stand-in that saves states; it first notes in the file named by CHAIN_TRAINERS that it started, and
-every other trainer of the same chain that lives by then. Standard library only.
+It first notes in the file named by CHAIN_TRAINERS that it started, and every other launcher or trainer of the same
+chain that lives by then. Standard library only: it takes the place of accelerate/commands/launch.py.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from pathlib import Path
 
 CHAIN = "CHAIN"  # a variable whose value marks every process of one chain
 TRAINERS = "CHAIN_TRAINERS"
-AS_TRAINER = "--as-trainer"
-FAKE = Path(__file__).parents[1] / "unit" / "fake_sd_scripts.py"
+SCRIPT = b"train_network.py"
 
 
 def rivals() -> list[int]:
-    """Other trainers of this chain that live."""
+    """Other launchers and trainers of this chain that live."""
     found: list[int] = []
     for path in Path("/proc").glob("[0-9]*"):
         if int(path.name) == os.getpid():
@@ -29,22 +28,16 @@ def rivals() -> list[int]:
             words = (path / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if ours and lives and AS_TRAINER.encode() in words:
+        if ours and lives and any(word.endswith(SCRIPT) for word in words) and b"process_guard" not in b"".join(words):
             found.append(int(path.name))
     return found
 
 
 def main() -> int:
-    if sys.argv[1] == AS_TRAINER:
-        with Path(os.environ[TRAINERS]).open("a", encoding="utf-8") as file:
-            file.write(f"{os.getpid()} {' '.join(map(str, rivals()))}\n")
-        sys.path.insert(0, str(FAKE.parent))
-        import fake_sd_scripts
-
-        del sys.argv[1]
-        fake_sd_scripts.Trainer(fake_sd_scripts.parsed()).train()
-        return 0
-    argv = [sys.executable, __file__, AS_TRAINER, *sys.argv[1:]]
+    with Path(os.environ[TRAINERS]).open("a", encoding="utf-8") as file:
+        file.write(f"{os.getpid()} {' '.join(map(str, rivals()))}\n")
+    script = next(number for number, each in enumerate(sys.argv) if number and each.endswith(".py"))
+    argv = [sys.executable, *sys.argv[script:]]
     with subprocess.Popen(argv) as trainer:
         returncode = trainer.wait()
     if returncode:

@@ -1,0 +1,19 @@
+"""A small training with the pinned sd-scripts on the CPU, whose processes are killed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from chain import World
+from test_resumed import Project
+
+from lorabake.util.environment import make_child_env, read_environment
+
+
+def make_real_world(folder: Path) -> World:
+    """SD1.5 at 64 px; trainer and base model are in LORABAKE_TEST_HOME, where the tests in tests/real put them."""
+    home = Path(read_environment()["LORABAKE_TEST_HOME"]).absolute()
+    folder.mkdir()
+    Project(folder, home / "bases" / "sd15", home, {"max_train_steps": 12}, several=False)
+    env = make_child_env(read_environment(), HF_HUB_OFFLINE="1", LORABAKE_HOME=str(home))
+    return World("lum", folder, env, (), steps=12, start_s=15.0, life_s=30.0, is_real=True)
