@@ -168,6 +168,34 @@ class DiskLow:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuReading:
+    """What the driver measures of a GPU: the memory in MiB that all programs use on it, and its temperature in degrees
+    Celsius; None if that is not reported, as for a part of a GPU (MIG)."""
+
+    uuid: str
+    name: str
+    used_mib: int
+    total_mib: int
+    temperature: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Metrics:
+    """What is measured now and then: at most every ten seconds, and only if something changed.
+
+    ``learning_rates`` are those of the last step by sd-scripts' names for TensorBoard, such as "unet" and
+    "textencoder" (TN:84-126). ``d`` is the factor that Prodigy and D-Adaptation find, the largest of several.
+    """
+
+    learning_rates: tuple[tuple[str, float], ...] = ()
+    d: float | None = None
+    gpus: tuple[GpuReading, ...] = ()
+
+
+NO_METRICS = Metrics()
+
+
+@dataclass(frozen=True, slots=True)
 class LogLine:
     """Any line that is not a progress bar, without colors: for people who want the trainer's own output."""
 
@@ -198,6 +226,7 @@ ProgressEvent = (
     | StallEnded
     | LossJump
     | DiskLow
+    | Metrics
     | LogLine
     | Stopping
 )

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
 from lorabake_schemas.events import PhaseName
@@ -34,6 +34,18 @@ class SavedFile(StrictModel):
     step: int
 
 
+class GpuStatus(StrictModel):
+    """A GPU that a run in progress trains on: the memory in MiB that all programs use on it, and its temperature in
+    degrees Celsius, at most some seconds old.
+    """
+
+    uuid: EscapedText
+    name: EscapedText
+    used_mib: int
+    total_mib: int
+    temperature: int | None = None
+
+
 class RunNotice(StrictModel):
     """Something that the trainer, or whoever watches it, reported while it ran. ``kind`` is the event in events.jsonl
     (trainer_warning, trainer_error, stalled, bad_loss, loss_jump, disk_low), ``values`` are its other fields.
@@ -50,12 +62,14 @@ class RunSummary(StrictModel):
     ``name`` is what the run may be called from the current folder, ``folder`` its absolute path. ``phase`` is what the
     trainer is doing, or did last in a run that is over and was not finished. ``step`` steps of ``steps`` are done.
     ``loss_average`` is sd-scripts' average over the last epoch, ``loss`` that of the last step; "nan", "inf" and "-inf"
-    are strings. ``steps_per_second`` is the pace of the last minute of training without pauses, and ``seconds_left``
-    follows from it. ``last_activity`` is the last event or the last line of the log. ``code``, ``message`` and ``hint``
-    are the verdict of a run that is over. ``lora`` is the finished LoRA, ``resume_step`` the step from which it can be
-    resumed. ``supervisor`` and ``trainer`` are process ids on ``host``; ``supervised`` is false if only the trainer is
-    left. ``stop_after`` is what a requested stop waits for: "after-epoch" or
-    "after-save". ``stalled`` means that nothing has moved for far longer than usual.
+    are strings. ``learning_rates`` are those of the last steps by sd-scripts' names, ``d`` the factor that Prodigy or
+    D-Adaptation found, ``gpus`` what the driver measures; these three only while it is in progress.
+    ``steps_per_second`` is the pace of the last minute of training without pauses; ``seconds_left`` follows from it.
+    ``last_activity`` is the last event or the last line of the log. ``code``, ``message`` and ``hint`` are the verdict
+    of a run that is over. ``lora`` is the finished LoRA, ``resume_step`` the step from which it can be resumed.
+    ``supervisor`` and ``trainer`` are process ids on ``host``; ``supervised`` is false if only the trainer is left.
+    ``stop_after`` is what a requested stop waits for: "after-epoch" or "after-save". ``stalled`` means that nothing has
+    moved for far longer than usual.
     """
 
     name: EscapedText
@@ -69,6 +83,9 @@ class RunSummary(StrictModel):
     epochs: int | None = None
     loss_average: float | str | None = None
     loss: float | str | None = None
+    learning_rates: dict[EscapedText, float | str] = Field(default_factory=dict)
+    d: float | str | None = None
+    gpus: TupleOf[GpuStatus] = ()
     steps_per_second: float | None = None
     seconds_left: float | None = None
     started: str

@@ -20,12 +20,19 @@ from typing import BinaryIO
 from lorabake.jobs.supervisor import POLL_INTERVAL_S, EventDispatcher, LogListener
 from lorabake.runs.event_clock import Look
 from lorabake.runs.events import EventLog
+from lorabake.runs.metrics import MetricsReporter
 from lorabake.runs.run_watch import RunWatch
-from lorabake.runs.tensorboard import LossFile
+from lorabake.runs.tensorboard import ScalarFile, mask_checksum
+from lorabake.util.gpu_sensors import GpuSensors
 from lorabake_schemas.events import Phase, ProgressEvent, StallSign
 
 SAVE_EVERY, SAMPLE_EVERY = 500, 1000
 MARKS = 5
+# What sd-scripts logs of a UNet and a text encoder with Prodigy (TN:84-126).
+TAGS = (
+    b"loss/current", b"loss/average", b"lr/textencoder", b"lr/d*lr/textencoder", b"lr/unet", b"lr/d*lr/unet",
+    b"lr/group1", b"lr/d*lr/group1",
+)  # fmt: skip
 
 
 def varint(number: int) -> bytes:
@@ -33,11 +40,12 @@ def varint(number: int) -> bytes:
 
 
 def write_losses(board: BinaryIO, step: int, loss: float) -> None:
-    for tag in (b"loss/current", b"loss/average"):
-        value = b"\x0a%c%b\x15%b" % (len(tag), tag, struct.pack("<f", loss))
+    for tag in TAGS:
+        value = b"\x0a%c%b\x15%b" % (len(tag), tag, struct.pack("<f", loss / step))
         summary = b"\x0a%c%b" % (len(value), value)
         event = b"\x09%b\x10%b\x2a%c%b" % (bytes(8), varint(step), len(summary), summary)
-        board.write(struct.pack("<Q", len(event)) + bytes(4) + event + bytes(4))
+        length = struct.pack("<Q", len(event))
+        board.write(b"".join(part + struct.pack("<I", mask_checksum(part)) for part in (length, event)))
 
 
 def log_of_step(step: int, steps: int, seconds: float) -> bytes:
@@ -72,8 +80,9 @@ def follow(root: Path, steps: int, seconds: float) -> None:
     folder = root / "tensorboard" / "1" / "network_train"
     events = EventLog(root / "events.jsonl")
     teller = EventDispatcher(events, ignore, RunWatch.of_plan(None), planned=steps)
-    with LossFile(root, root / "tensorboard") as losses:
+    with ScalarFile(root, root / "tensorboard") as losses:
         folder.mkdir(parents=True)
+        metrics = MetricsReporter(GpuSensors(()))
         listener, done, spent, begin = LogListener(losses), 0, 0.0, time.time() - steps * seconds
         with (folder / "events.out.tfevents.1.host.1.0").open("wb", buffering=0) as board:
             for now, reached in looks(steps, seconds):
@@ -84,6 +93,7 @@ def follow(root: Path, steps: int, seconds: float) -> None:
                 look = Look(begin + now, begin + now)
                 teller.tell(listener.feed_log(log, look), look)
                 teller.report(teller.watch.look(now, examine, lambda: 1 << 40), look)
+                teller.report([*metrics.look(now, losses.rates)], look)
                 spent += time.process_time() - before
                 if reached and log and reached % (steps // MARKS) == 0:
                     memory, share = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 100 * spent / now

@@ -91,7 +91,7 @@ class Speech:
 
 
 class Board:
-    """TensorBoard's file: records with a length, data and checksums, which nobody reads here."""
+    """TensorBoard's file: records with a length, data and checksums."""
 
     def __init__(self) -> None:
         folder = Path("tensorboard", "20260131093000", "network_train")
@@ -99,15 +99,27 @@ class Board:
         self.file = (folder / "events.out.tfevents.1.host.1.0").open("wb", buffering=0)
         self.write(b"\x1a\x0dbrain.Event:2")
 
-    def log(self, step: int, **losses: float) -> None:
-        for name, loss in losses.items():
-            tag = f"loss/{name}".encode()
-            value = b"\x0a%c%b\x15%b" % (len(tag), tag, struct.pack("<f", loss))
+    def log(self, step: int, numbers: dict[str, float]) -> None:
+        for name, number in numbers.items():
+            tag = name.encode()
+            value = b"\x0a%c%b\x15%b" % (len(tag), tag, struct.pack("<f", number))
             summary = b"\x0a%c%b" % (len(value), value)
             self.write(b"\x09%b\x10%b\x2a%c%b" % (bytes(8), varint(step), len(summary), summary))
 
     def write(self, event: bytes) -> None:
-        self.file.write(struct.pack("<Q", len(event)) + bytes(4) + event + bytes(4))
+        length = struct.pack("<Q", len(event))
+        self.file.write(length + checksum(length) + event + checksum(event))
+
+
+def checksum(data: bytes) -> bytes:
+    """CRC-32C bit by bit, masked."""
+    value = 0xFFFFFFFF
+    for byte in data:
+        value ^= byte
+        for _ in range(8):
+            value = value >> 1 ^ 0x82F63B78 * (value & 1)
+    value ^= 0xFFFFFFFF
+    return struct.pack("<I", ((value >> 15 | value << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
 
 def varint(number: int) -> bytes:
@@ -127,7 +139,18 @@ def train_with_losses(speech: Speech, losses: list[float], board: Board | None, 
         shown = f", avr_loss={total / n:.3g}"
         speech.write(2, f"{bar}{shown}]")
         if board is not None:
-            board.log(n, current=loss, average=total / n)
+            rate = 0.5 / n
+            board.log(
+                n,
+                {
+                    "loss/current": loss,
+                    "loss/average": total / n,
+                    "lr/unet": rate,
+                    "lr/d*lr/unet": rate / 1024,
+                    "lr/group0": rate,
+                    "lr/d*lr/group0": rate / 1024,
+                },
+            )
 
 
 class StepsBar:

@@ -13,9 +13,11 @@ import pytest
 from launch_runner import ignore, request
 from safetensors.numpy import save_file  # pyright: ignore[reportUnknownVariableType]
 
+from fake_nvml import FIRST, FakeNvml
 from lorabake.errors import BusyError, MachineError, SetupError
 from lorabake.jobs.supervisor import launch_run
 from lorabake.runs.folder import RunPaths
+from lorabake.runs.gpu_locks import GpuReservation
 from lorabake.runs.lock import ensure_idle
 from lorabake.runs.record import read_record
 from lorabake.util.locks import try_lock
@@ -97,6 +99,23 @@ def test_a_step_has_the_losses_that_tensorboard_has(tmp_path: Path) -> None:
     paths = RunPaths(tmp_path / "x")
     launch_run(request(paths.root, "--saves", "--losses", "0.125,0.25,0.5,1", *saving(tmp_path)), ignore)
     assert losses_of(paths) == [(0.125, 0.125), (0.1875, 0.25), (0.2916666567325592, 0.5), (0.46875, 1.0)]
+
+
+def test_rates_and_gpus_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """TensorBoard's file has the rates; of the GPUs only the run's own are asked."""
+    nvml = FakeNvml()
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    monkeypatch.setattr("lorabake.runs.metrics.REPORT_S", 0.0)
+    paths = RunPaths(tmp_path / "x")
+    gpus = GpuReservation(tmp_path, (FIRST,))
+    flags = ("--losses", "1,1,1,1", "--pause", "0.3", *saving(tmp_path))
+    launch_run(replace(request(paths.root, *flags), gpus=gpus), ignore)
+    found = [each for each in events(paths) if each["event"] == "metrics"]
+    assert found[-1]["learning_rates"] == {"unet": 0.125}
+    assert found[-1]["d"] == pytest.approx(2**-10, rel=1e-5)
+    gpu = {"uuid": FIRST.uuid, "name": FIRST.name, "used_mib": 10_000, "total_mib": 24_000, "temperature": 65}
+    assert found[-1]["gpus"] == [gpu]
+    assert set(nvml.asked) == {"init", FIRST.uuid}
 
 
 def test_without_tensorboard_a_step_has_the_average_of_the_bar(tmp_path: Path) -> None:

@@ -142,6 +142,8 @@ def status_text(layout: TextLayout) -> Iterator[str]:
         "running", 90, phase={"name": "training"}, epoch=2, epochs=5, loss_average=0.12345, loss="nan", supervised=True,
         steps_per_second=2.0, seconds_left=25.0, last_activity=moment, last_save=saved,
         supervisor=11, trainer=(12, 13), host="here", notices=notices * 2, stop_after="after-epoch",
+        learning_rates={"textencoder": 1e-5, "unet": 1e-4}, d=3e-5,
+        gpus=[{"uuid": "a", "name": "A10", "used_mib": 2048, "total_mib": 23028, "temperature": 65}],
     )  # fmt: skip
     verdict: dict[str, object] = {"code": "crashed", "message": "MESSAGE", "hint": "HINT", "resume_step": 40}
     report = StatusReport(
@@ -192,6 +194,7 @@ def progress_text(layout: TextLayout) -> Iterator[str]:
     events: Sequence[happened.ProgressEvent] = (
         happened.Started("cuda"), happened.ModelLoaded(), happened.RunTotals(12, 0, 2, 5, 100),
         happened.RunTotals(12, 0, 2, 5, 7), happened.Epoch(1, 5), happened.Step(1, 100, 0.25),
+        happened.Metrics((("unet", 0.001),), None, (happened.GpuReading("a", "A10", 2048, 23028),)),
         happened.Step(60, 100, 0.2), happened.BadLoss(61, float("nan")), happened.BadLoss(61, -0.5),
         happened.Saving("output/x.safetensors"), happened.Saved(), happened.EmptyDataset(),
         happened.Stopping("SIGINT"), happened.Stopping("SIGTERM"), happened.Stopping("diverged"),

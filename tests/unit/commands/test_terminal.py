@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from lorabake.commands.output.layout import format_duration
+from lorabake.commands.output.metrics import describe_fullest_gpu, describe_gpus, describe_learning_rates
 from lorabake.commands.output.progress import ProgressState, format_speed, line_printer, watch_progress
 from lorabake.commands.output.sparkline import Sparkline
 from lorabake_schemas.events import (
     EmptyDataset,
     Epoch,
+    GpuReading,
     LogLine,
+    Metrics,
     ModelLoaded,
     Phase,
     ProgressEvent,
@@ -74,6 +77,48 @@ def test_the_bar_fits_into_80_columns_and_shows_the_curve_of_the_loss(monkeypatc
     assert "▂▁" in loss
     assert loss.startswith("average loss 0.001212  current 0.1234  ")
     assert loss.rstrip().endswith("last save at step 9899")
+
+
+MEASURED = Metrics(
+    (("textencoder", 1.25e-5), ("unet", 1e-4)), 3.21e-5, (GpuReading("GPU-a", "NVIDIA RTX 6000", 20_480, 49_140, 65),)
+)
+
+
+MEASURED_TEXT = "lr textencoder 1.25e-05, unet 0.0001, d 3.21e-05  VRAM 20.0 of 48.0 GiB, 65 °C"
+
+
+def test_rates_and_gpu_have_a_line_below_the_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    text = show([*steps(5), MEASURED, *steps(50)[5:]], Utf8Terminal(), tick=2.0)
+    rows = re.sub(r"\x1b\[[^a-zA-Z]*[a-ln-zA-Z]|\r", "\n", re.sub(r"\x1b\[[^a-zA-Z]*m", "", text)).split("\n")
+    assert max(map(len, rows)) <= 80
+    assert [row for row in rows if row.strip()][-1].rstrip() == MEASURED_TEXT
+
+
+def test_rates_and_gpu_are_in_plain_lines() -> None:
+    lines = show([Step(1, 100, 0.5), MEASURED, Step(2, 100, 0.5)], io.StringIO(), tick=20.0).splitlines()
+    assert lines[-1].endswith(f"left  {MEASURED_TEXT}")
+
+
+@pytest.mark.parametrize(
+    ("rates", "d", "text"),
+    [
+        ((("unet", 1e-4),), None, "0.0001"),
+        ((("unet", 1.0), ("textencoder", 1.0)), 2e-5, "1, d 2e-05"),
+        ((("unet", 1e-4), ("unet plus", 1.6e-3), ("textencoder", 5e-5)), None, "5e-05 to 0.0016"),
+        ((("unet\x1b", 1.0), ("x", float("nan"))), None, "unet\\x1b 1, x nan"),
+        ((), 1.0, None),
+    ],
+)
+def test_learning_rates(rates: tuple[tuple[str, float], ...], d: float | None, text: str | None) -> None:
+    assert describe_learning_rates(rates, d) == text
+
+
+def test_of_several_gpus_the_fullest_is_shown() -> None:
+    gpus = [GpuReading(str(number), "x", used, 10_240, None) for number, used in enumerate((1024, 9216, 2048))]
+    assert describe_fullest_gpu(gpus) == "fullest of 3 GPUs: VRAM 9.0 of 10.0 GiB"
+    assert describe_gpus(gpus[1:]) == "x: VRAM 9.0 of 10.0 GiB, x: VRAM 2.0 of 10.0 GiB"
 
 
 def test_what_the_trainer_does() -> None:

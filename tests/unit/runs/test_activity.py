@@ -12,7 +12,7 @@ import pytest
 from lorabake.runs.activity import RunActivity, measure_pace, read_activity, read_recent_activity
 from lorabake.runs.events import format_timestamp
 from lorabake.runs.folder import RunPaths
-from lorabake_schemas.events import Epoch, Phase, Stalled, TrainerError, TrainerWarning
+from lorabake_schemas.events import NO_METRICS, Epoch, GpuReading, Metrics, Phase, Stalled, TrainerError, TrainerWarning
 
 START = datetime(2026, 1, 31, 9, 30, tzinfo=UTC)
 
@@ -152,6 +152,19 @@ def test_the_end_of_a_long_file_is_enough_for_where_it_is(tmp_path: Path) -> Non
     assert (short.last_save, short.epoch, len(short.notices)) == (None, None, 0)
     assert whole.last_save is not None
     assert (whole.last_save.step, whole.epoch, whole.notices[0].event) == (1, Epoch(1, 9), TrainerWarning("bf16"))
+
+
+def metrics(seconds: float, used: int) -> dict[str, Any]:
+    gpu = {"uuid": "GPU-a", "name": "A10", "used_mib": used, "total_mib": 9, "temperature": None}
+    return at(seconds, "metrics", learning_rates={"unet": 1e-4}, d=None, gpus=[gpu])
+
+
+def test_the_last_metrics_of_a_part_count(tmp_path: Path) -> None:
+    many = [step(60 + number, number) for number in range(1, 3001)]
+    paths = written(tmp_path, at(0, "started"), metrics(1, 3), metrics(2, 4), *many)
+    assert read_activity(paths).metrics == Metrics((("unet", 1e-4),), None, (GpuReading("GPU-a", "A10", 4, 9),))
+    assert read_activity(written(tmp_path, metrics(1, 3), at(5, "resumed", part=2, from_step=4))).metrics == NO_METRICS
+    assert read_activity(written(tmp_path, metrics(1, -3), at(1, "metrics", learning_rates=[]))).metrics == NO_METRICS
 
 
 def test_damage_is_passed_over(tmp_path: Path) -> None:

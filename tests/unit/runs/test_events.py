@@ -25,8 +25,10 @@ from lorabake_schemas.events import (
     DiskLow,
     EmptyDataset,
     Epoch,
+    GpuReading,
     LogLine,
     LossJump,
+    Metrics,
     ModelLoaded,
     Phase,
     ProgressEvent,
@@ -103,6 +105,24 @@ def read(path: Path) -> list[dict[str, Any]]:
         (
             DiskLow("x.safetensors", 8, 5, 9),
             {"event": "disk_low", "file": "x.safetensors", "step": 8, "free": 5, "needed": 9},
+        ),
+        (
+            Metrics((("unet", 1e-4), ("textencoder", float("nan"))), 0.5, (GpuReading("GPU-a", "A10", 5, 9, 65),)),
+            {
+                "event": "metrics",
+                "learning_rates": {"unet": 1e-4, "textencoder": "nan"},
+                "d": 0.5,
+                "gpus": [{"uuid": "GPU-a", "name": "A10", "used_mib": 5, "total_mib": 9, "temperature": 65}],
+            },
+        ),
+        (
+            Metrics(gpus=(GpuReading("MIG-b", "", 5, 9),)),
+            {
+                "event": "metrics",
+                "learning_rates": {},
+                "d": None,
+                "gpus": [{"uuid": "MIG-b", "name": "", "used_mib": 5, "total_mib": 9, "temperature": None}],
+            },
         ),
         (Stopping("SIGTERM"), {"event": "stopping", "signal": "SIGTERM"}),
         (LogLine("hello"), None),

@@ -80,7 +80,8 @@ def test_a_gpu_that_is_used_is_refused_and_names_the_run(env: dict[str, str], tm
         assert refused.value.exit_code == 5
         with reserve_gpus(choose_gpus(ONE, {**env, "CUDA_VISIBLE_DEVICES": "1"}, "refuse"), tmp_path / "x"):
             pass  # the other one is free
-        assert choose_gpus(ONE, env, "share").gpus == ()
+        with reserve_gpus(choose_gpus(ONE, env, "share"), tmp_path / "x"):
+            pass
     with reserve_gpus(choose_gpus(ONE, env, "refuse"), tmp_path / "runs/second-001"):
         pass
 

@@ -23,7 +23,7 @@ from lorabake.util.locks import try_lock
 from lorabake.util.owners import LockOwner, current_owner, serialize_owner
 from lorabake.util.process_guard import flock
 from lorabake_schemas.record import Record, RunStatus
-from lorabake_schemas.run_status import RunState
+from lorabake_schemas.run_status import RunState, StatusReport
 
 HERE = Path("run")
 OWNER = LockOwner("host", 7)
@@ -157,6 +157,19 @@ def test_an_open_log_means_that_the_trainer_lives(tmp_path: Path) -> None:
         found = summarize_run(paths, record(paths), "x-001")
         assert (found.supervised, found.supervisor) == (False, None)
     assert read_state(paths) == "died"
+
+
+def test_what_is_measured_is_shown_while_it_is_in_progress(tmp_path: Path) -> None:
+    gpu = {"uuid": "GPU-a", "name": "A10", "used_mib": 3, "total_mib": 8, "temperature": None}
+    told = {"event": "metrics", "learning_rates": {"unet": "nan"}, "d": 2e-5, "gpus": [gpu]}
+    paths = made(tmp_path)
+    paths.events.write_text(json.dumps({"time": "2026-01-31T09:30:00.000Z", **told}) + "\n")
+    with try_lock(lock_path(tmp_path, "x"), paths.root.name):
+        shown = summarize_run(paths, record(paths), "x")
+    assert (shown.learning_rates, shown.d, [each.model_dump() for each in shown.gpus]) == ({"unet": "nan"}, 2e-5, [gpu])
+    assert StatusReport.model_validate_json(StatusReport(runs=(shown,)).model_dump_json()).runs == (shown,)
+    over = summarize_run(paths, record(paths), "x")
+    assert (over.state, over.learning_rates, over.d, over.gpus) == ("died", {}, None, ())
 
 
 def test_a_stop_that_is_under_way(tmp_path: Path) -> None:

@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from lorabake.runs.tensorboard import LossFile, StepLosses
+from lorabake.runs.tensorboard import MAX_RATES, ScalarFile, StepLosses, mask_checksum
 
 if TYPE_CHECKING:
     from pathlib import Path
 
 
 def record(data: bytes) -> bytes:
-    return struct.pack("<Q", len(data)) + b"sums" + data + b"sums"
+    length = struct.pack("<Q", len(data))
+    return b"".join(part + struct.pack("<I", mask_checksum(part)) for part in (length, data))
 
 
 def scalar(step: int, tag: bytes, number: float) -> bytes:
@@ -40,7 +41,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def test_every_step_has_both_losses(tmp_path: Path, file: Path) -> None:
-    with LossFile(tmp_path, tmp_path / "tensorboard") as losses:
+    with ScalarFile(tmp_path, tmp_path / "tensorboard") as losses:
         file.write_bytes(HEAD + logged(1, 0.5, 0.5) + logged(2, 0.25, 0.375))
         losses.read()
         assert [losses.take(step) for step in (1, 2, 3)] == [StepLosses(0.5, 0.5), StepLosses(0.375, 0.25), None]
@@ -50,7 +51,7 @@ def test_every_step_has_both_losses(tmp_path: Path, file: Path) -> None:
 @pytest.mark.parametrize("size", [1, 7, 40])
 def test_it_is_read_as_it_grows(tmp_path: Path, file: Path, size: int) -> None:
     data = HEAD + logged(1, 0.5, 0.5) + logged(2, 0.25, 0.375)
-    with LossFile(tmp_path, tmp_path / "tensorboard") as losses, file.open("wb", buffering=0) as growing:
+    with ScalarFile(tmp_path, tmp_path / "tensorboard") as losses, file.open("wb", buffering=0) as growing:
         for at in range(0, len(data), size):
             growing.write(data[at : at + size])
             losses.read()
@@ -58,7 +59,7 @@ def test_it_is_read_as_it_grows(tmp_path: Path, file: Path, size: int) -> None:
 
 
 def test_the_first_of_accumulated_micro_batches_is_the_steps_own(tmp_path: Path, file: Path) -> None:
-    with LossFile(tmp_path, tmp_path / "tensorboard") as losses:
+    with ScalarFile(tmp_path, tmp_path / "tensorboard") as losses:
         file.write_bytes(HEAD + logged(1, 0.5, 0.5) + logged(1, 0.25, 0.375))
         losses.read()
         assert losses.take(1) == StepLosses(0.5, 0.5)
@@ -66,17 +67,27 @@ def test_the_first_of_accumulated_micro_batches_is_the_steps_own(tmp_path: Path,
 
 def test_a_file_that_was_there_before_is_another_starts(tmp_path: Path, file: Path) -> None:
     file.write_bytes(HEAD + logged(1, 0.5, 0.5))
-    with LossFile(tmp_path, tmp_path / "tensorboard") as losses:
+    with ScalarFile(tmp_path, tmp_path / "tensorboard") as losses:
         losses.read()
         assert losses.take(1) is None
 
 
 @pytest.mark.parametrize(
     "damage",
-    [b"\xff" * 64, record(b"\x2a\xff"), record(b"\xff" * 20), record(b"\x2a\x02\x0a\x7f"), record(b"\x0b")],
+    [
+        b"\xff" * 64,
+        bytes(64),
+        record(b"\x2a\xff"),
+        record(b"\xff" * 20),
+        record(b"\x2a\x02\x0a\x7f"),
+        record(b"\x0b"),
+        scalar(2, b"loss/average", 7.0)[:-1] + b"x",
+        scalar(2, b"loss/average", 7.0).replace(b"average", b"current"),
+        struct.pack("<QI", 1 << 40, mask_checksum(struct.pack("<Q", 1 << 40))),
+    ],
 )
 def test_what_is_damaged_ends_it_and_no_more(tmp_path: Path, file: Path, damage: bytes) -> None:
-    with LossFile(tmp_path, tmp_path / "tensorboard") as losses:
+    with ScalarFile(tmp_path, tmp_path / "tensorboard") as losses:
         file.write_bytes(HEAD + logged(1, 0.5, 0.5) + damage + logged(2, 0.25, 0.375))
         losses.read()
         losses.read()
@@ -86,7 +97,35 @@ def test_what_is_damaged_ends_it_and_no_more(tmp_path: Path, file: Path, damage:
 def test_a_link_in_its_place_is_not_followed(tmp_path: Path, file: Path) -> None:
     outside = tmp_path / "outside"
     outside.write_bytes(HEAD + logged(1, 0.5, 0.5))
-    with LossFile(tmp_path, tmp_path / "tensorboard") as losses:
+    with ScalarFile(tmp_path, tmp_path / "tensorboard") as losses:
         file.symlink_to(outside)
         losses.read()
         assert losses.take(1) is None
+
+
+def test_the_checksum_is_that_of_tensorboards_own_files() -> None:
+    """A loss of 0.5 at step 1, from a file that torch's SummaryWriter wrote."""
+    data = "09ce84de9fcec2da4110012a150a130a0c6c6f73732f63757272656e74150000003f"
+    assert mask_checksum(bytes.fromhex("2200000000000000")) == 0xFD3D1178
+    assert mask_checksum(bytes.fromhex(data)) == 0x3B5FCAA1
+
+
+def test_the_rates_of_the_step_that_was_taken_last(tmp_path: Path, file: Path) -> None:
+    with ScalarFile(tmp_path, tmp_path / "tensorboard") as losses:
+        file.write_bytes(HEAD + logged(1, 0.5, 0.5) + scalar(1, b"lr/textencoder", 5e-5) + logged(2, 0.25, 0.375))
+        losses.read()
+        assert losses.rates == {}
+        losses.take(1)
+        assert losses.rates == {"lr/unet": 1e-4, "lr/textencoder": 5e-5}
+        losses.take(2)
+        losses.take(3)
+        assert losses.rates == {"lr/unet": 1e-4}
+
+
+def test_rates_without_end_are_not_kept(tmp_path: Path, file: Path) -> None:
+    with ScalarFile(tmp_path, tmp_path / "tensorboard") as losses:
+        many = b"".join(scalar(1, b"lr/%d" % number, 1.0) for number in range(MAX_RATES + 9))
+        file.write_bytes(HEAD + many + scalar(1, b"lr/" + b"x" * 90, 1.0))
+        losses.read()
+        losses.take(1)
+        assert len(losses.rates) == MAX_RATES

@@ -22,15 +22,14 @@ Result = TypeVar("Result")
 
 
 def choose_gpus(launch: LaunchPlan, env: Mapping[str, str], use: GpuUse, machines: int = 1) -> GpuReservation:
-    """The GPUs to lock for a training: one for each process on this machine, of those that it will see; none if they
-    are shared.
+    """The GPUs of a training: one for each process on this machine, of those that it will see.
 
     Raises MachineError if gpu_ids names a GPU that ``env`` hides, BusyGpuError if one is used and not waited for.
     """
     visible = select_gpus(launch, env.get(VISIBLE_GPUS))
     seen = env if visible is None else {**env, VISIBLE_GPUS: visible}
-    gpus = () if use == "share" else list_gpus(seen)[: max(launch.num_processes // machines, 1)]
-    wanted = GpuReservation(lorabake_home(env), gpus)
+    gpus = list_gpus(seen)[: max(launch.num_processes // machines, 1)]
+    wanted = GpuReservation(lorabake_home(env), gpus, is_shared=use == "share")
     if use == "refuse" and (busy := wanted.find_user()) is not None:
         raise busy
     return wanted

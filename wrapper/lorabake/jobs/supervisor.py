@@ -34,12 +34,13 @@ from lorabake.runs.launch_request import LaunchRequest, build_initial_files, new
 from lorabake.runs.lock import acquire_run_lock, new_claim, remove_stale_claim
 from lorabake.runs.log_parser import LogParser
 from lorabake.runs.loss_monitor import LossFacts
+from lorabake.runs.metrics import MetricsReporter
 from lorabake.runs.record import close_record, read_record, with_outcome, with_remarks, write_record
 from lorabake.runs.resume_points import resume_options, with_run_facts
 from lorabake.runs.run_watch import RunWatch
 from lorabake.runs.stall_signs import StallExaminer
 from lorabake.runs.stop_request import StopSchedule
-from lorabake.runs.tensorboard import LossFile
+from lorabake.runs.tensorboard import ScalarFile
 from lorabake.runs.verdict import (
     DIVERGED,
     REHEARSED,
@@ -51,6 +52,7 @@ from lorabake.runs.verdict import (
     judge_run,
 )
 from lorabake.util.files import disk_error, open_file, reason
+from lorabake.util.gpu_sensors import GpuSensors
 from lorabake.util.process import Command, SupervisionOptions, supervise
 from lorabake_schemas.events import LogLine, Saving, Step, Stopping
 from lorabake_schemas.messages import Message, msg
@@ -60,6 +62,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable, Mapping
 
     from lorabake.jobs.display import Watcher
+    from lorabake.runs.gpu_locks import GpuReservation
     from lorabake.runs.input_watch import InputWatch
     from lorabake.util.process import RunningCommand
     from lorabake_schemas.events import LogSummary, ProgressEvent
@@ -93,7 +96,8 @@ class LaunchContext:
     """What is started, and how it is judged. ``output`` is the LoRA, relative to the run folder.
 
     The two waits are those of the shutdown ladder, in seconds. ``watch`` reports whether inputs changed meanwhile.
-    ``is_moved`` is set if ``paths`` are different by the end. ``plan`` has what is watched meanwhile.
+    ``is_moved`` is set if ``paths`` are different by the end. ``plan`` has what is watched meanwhile; it
+    trains on ``gpus``.
     """
 
     paths: RunPaths
@@ -108,6 +112,7 @@ class LaunchContext:
     watch: InputWatch | None = None
     is_moved: bool = False
     plan: Plan | None = None
+    gpus: GpuReservation | None = None
 
     @property
     def deterministic(self) -> bool:
@@ -193,8 +198,10 @@ def follow_log(
     shift = start.sequel.first_step - start.sequel.offset if start.sequel is not None else 0
     with (
         open_file(start.paths.log, within=start.paths.root) as file,
-        LossFile(start.paths.root, start.paths.tensorboard) as losses,
+        ScalarFile(start.paths.root, start.paths.tensorboard) as losses,
+        GpuSensors(start.gpus.gpus if start.gpus is not None else ()) as sensors,
     ):
+        metrics = MetricsReporter(sensors)
         listener, requests = LogListener(losses, shift), StopSchedule(start.paths)
         examine = StallExaminer(running.find_processes, start.env)
         file.seek(begin)
@@ -204,6 +211,8 @@ def follow_log(
             told = listener.feed_log(*read_log(file))
             teller.tell(told, listener.look)
             teller.report(teller.watch.look(time.monotonic(), examine, lambda: shutil.disk_usage(place.root).free))
+            if not listener.holds_step(told):
+                teller.report([*metrics.look(time.monotonic(), losses.rates)])
             if teller.watch.has_diverged and running.stopped_by is None:
                 running.stop(DIVERGED)
             if teller.is_past_end and running.stopped_by is None:
@@ -244,7 +253,7 @@ class LogListener:
     ``shift`` is the difference between its step numbers there and those of its progress bar. ``look`` is the last one.
     """
 
-    losses: LossFile
+    losses: ScalarFile
     shift: int = 0
     parser: LogParser = field(default_factory=LogParser)
     look: Look = Look(0.0, 0.0)  # noqa: RUF009 - frozen
@@ -261,6 +270,10 @@ class LogListener:
         if (held := self.parser.held) is None or self._shown is None or self._shown[0] != held:
             self._shown = None if held is None else (held, look.end)
         return told
+
+    def holds_step(self, told: Iterable[ProgressEvent]) -> bool:
+        """Whether a step was shown earlier than ``told`` and is still to be reported, with its time."""
+        return self.parser.held is not None and not any(isinstance(event, Step) for event in told)
 
     def close(self) -> list[ProgressEvent]:
         return self._with_losses(self.parser.close())
@@ -424,6 +437,7 @@ def make_launch_context(request: LaunchRequest, paths: RunPaths) -> LaunchContex
         terminate_s=request.terminate_s,
         watch=request.watch,
         plan=request.plan,
+        gpus=request.gpus,
     )
 
 

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from lorabake.runs.events import MAX_LINE_BYTES, decode_event, iter_events
 from lorabake.util.files import open_file, parse_json
 from lorabake_schemas.events import (
+    NO_METRICS,
     BadLoss,
     DiskLow,
     Epoch,
     LossJump,
+    Metrics,
     Phase,
     Saving,
     Stalled,
@@ -39,7 +41,7 @@ if TYPE_CHECKING:
 Notice = TrainerWarning | TrainerError | Stalled | BadLoss | LossJump | DiskLow
 TAIL_BYTES = 12_000  # bytes of an events file that show where a run is, and its pace: some 100 steps
 END_BYTES = 3_000  # of one that is over
-STEP_MARK = b'"event": "step"'
+STEP_MARK, METRICS_MARK = b'"event": "step"', b'"event": "metrics"'
 MAX_NOTICES = 50  # the newest ones
 STEPS_KEPT = 2_000  # for the pace
 PACE_SECONDS = 60.0
@@ -73,6 +75,7 @@ class RunActivity:
     epoch: Epoch | None = None
     last_time: str | None = None
     last_save: TimedSave | None = None
+    metrics: Metrics = NO_METRICS
     is_stopping: bool = False
     is_stalled: bool = False
     notices: deque[TimedNotice] = field(default_factory=lambda: deque[TimedNotice](maxlen=MAX_NOTICES))
@@ -97,6 +100,8 @@ class RunActivity:
                 self.phase = phase
             case Epoch() as epoch:
                 self.epoch = epoch
+            case Metrics() as metrics:
+                self.metrics = metrics
             case Saving(path):
                 self.last_save = TimedSave(time, path, self.last_step)
             case StallEnded() | Stopping() as event:
@@ -115,7 +120,7 @@ class RunActivity:
         """A start of the trainer, the first one or a resumed part."""
         first = fields.get("from_step")
         self.first_step = first if type(first) is int and 0 <= first < 1 << 53 else 0
-        self.phase, self.step = LOADING, None
+        self.phase, self.step, self.metrics = LOADING, None, NO_METRICS
         self.is_stopping = self.is_stalled = False
         self.steps.clear()
         self.notices.clear()
@@ -160,7 +165,7 @@ def read_recent_activity(paths: RunPaths, tail: int = TAIL_BYTES) -> RunActivity
 
 
 def read_activity(paths: RunPaths) -> RunActivity:
-    """The same with every save and every report since the last start: all lines but those of steps are parsed."""
+    """The same with every save and every report since the last start: of steps and metrics few lines are parsed."""
     found, recent = _collect(_iter_notable(paths)), read_recent_activity(paths)
     found.step, found.steps, found.last_time = recent.step or found.step, recent.steps, recent.last_time
     return found
@@ -175,8 +180,8 @@ def _collect(events: Iterable[EventFields]) -> RunActivity:
 
 
 def _iter_notable(paths: RunPaths) -> Iterator[EventFields]:
-    """Every event but the steps, and of the steps the one before another event. Raises OSError."""
-    before = b""
+    """Every event but steps and metrics, and of those the ones before another event. Raises OSError."""
+    before = metrics = b""
     with open_file(paths.events, within=paths.root) as file:
         while line := file.readline(MAX_LINE_BYTES):
             if len(line) == MAX_LINE_BYTES and not line.endswith(b"\n"):
@@ -184,9 +189,12 @@ def _iter_notable(paths: RunPaths) -> Iterator[EventFields]:
             if STEP_MARK in line:
                 before = line
                 continue
-            yield from (_parse_line(each) for each in (before, line) if each)
-            before = b""
-        yield _parse_line(before)
+            if METRICS_MARK in line:
+                metrics = line
+                continue
+            yield from (_parse_line(each) for each in (before, metrics, line) if each)
+            before = metrics = b""
+        yield from map(_parse_line, (before, metrics))
 
 
 def _parse_line(line: bytes) -> EventFields:

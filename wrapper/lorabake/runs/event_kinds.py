@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from types import MappingProxyType
 from typing import Any, NamedTuple, cast, get_args
 
@@ -15,7 +16,9 @@ from lorabake_schemas.events import (
     DiskLow,
     EmptyDataset,
     Epoch,
+    GpuReading,
     LossJump,
+    Metrics,
     ModelLoaded,
     Phase,
     PhaseName,
@@ -78,16 +81,51 @@ def decode_phase(value: object) -> PhaseName:
 
 
 def decode_signs(value: object) -> tuple[StallSign, ...]:
-    if not isinstance(value, list):
-        raise TypeError
-    return tuple(_decode_sign(each) for each in cast("list[object]", value))
+    return tuple(map(_decode_sign, _decode_list(value)))
 
 
 def _decode_sign(value: object) -> StallSign:
+    sign = _decode_table(value)
+    return StallSign(STALL_KINDS[STALL_KINDS.index(cast("Any", sign["kind"]))], decode_text(sign["detail"]))
+
+
+def encode_rates(rates: tuple[tuple[str, float], ...]) -> dict[str, float | str | None]:
+    return {name: encode_number(rate) for name, rate in rates}
+
+
+def decode_rates(value: object) -> tuple[tuple[str, float], ...]:
+    return tuple((name, decode_number(rate)) for name, rate in _decode_table(value).items())
+
+
+def encode_readings(gpus: tuple[GpuReading, ...]) -> list[dict[str, object]]:
+    return [asdict(gpu) for gpu in gpus]
+
+
+def decode_readings(value: object) -> tuple[GpuReading, ...]:
+    return tuple(map(_decode_reading, _decode_list(value)))
+
+
+def _decode_reading(value: object) -> GpuReading:
+    gpu = _decode_table(value)
+    return GpuReading(
+        decode_text(gpu["uuid"]),
+        decode_text(gpu["name"]),
+        decode_count(gpu["used_mib"]),
+        decode_count(gpu["total_mib"]),
+        None if gpu["temperature"] is None else decode_count(gpu["temperature"]),
+    )
+
+
+def _decode_list(value: object) -> list[object]:
+    if not isinstance(value, list):
+        raise TypeError
+    return cast("list[object]", value)
+
+
+def _decode_table(value: object) -> dict[str, object]:
     if not isinstance(value, dict):
         raise TypeError
-    sign = cast("dict[str, object]", value)
-    return StallSign(STALL_KINDS[STALL_KINDS.index(cast("Any", sign["kind"]))], decode_text(sign["detail"]))
+    return cast("dict[str, object]", value)
 
 
 class EventField(NamedTuple):
@@ -181,6 +219,15 @@ EVENT_KINDS = (
     EventKind("stall_ended", StallEnded, (_number("seconds"),)),
     EventKind("loss_jump", LossJump, (_count("step", "number"), _number("before"), _number("after"))),
     EventKind("disk_low", DiskLow, (_text("file"), _count("step", "number"), _count("free"), _count("needed"))),
+    EventKind(
+        "metrics",
+        Metrics,
+        (
+            EventField("learning_rates", "learning_rates", decode_rates, encode_rates),
+            _number("d", optional=True),
+            EventField("gpus", "gpus", decode_readings, encode_readings),
+        ),
+    ),
     EventKind("stopping", Stopping, (_text("signal"),)),
 )
 KINDS_BY_NAME: Mapping[str, EventKind] = MappingProxyType({kind.name: kind for kind in EVENT_KINDS})

@@ -33,14 +33,16 @@ class BusyGpuError(BusyError):
 
 @dataclass(frozen=True, slots=True)
 class GpuReservation:
-    """The GPUs that a run trains on, and lorabake's home, where their locks are."""
+    """The GPUs that a run trains on, and lorabake's home, where their locks are; ``is_shared`` ones are not locked."""
 
     home: Path
     gpus: tuple[GpuDevice, ...] = ()
+    is_shared: bool = False
 
     def find_user(self) -> BusyGpuError | None:
         """A run that uses one of them. Changes nothing."""
-        return next((error for gpu in self.gpus if (error := _find_user(self.home, gpu)) is not None), None)
+        gpus = () if self.is_shared else self.gpus
+        return next((error for gpu in gpus if (error := _find_user(self.home, gpu)) is not None), None)
 
 
 @contextmanager
@@ -50,7 +52,7 @@ def reserve_gpus(wanted: GpuReservation | None, root: Path) -> Generator[None]:
     Where lorabake's home cannot be written there are no locks: a run must not fail for want of a note about it.
     """
     with ExitStack() as stack:
-        if wanted is not None:
+        if wanted is not None and not wanted.is_shared:
             _lock_gpus(stack, wanted, root)
         yield
 

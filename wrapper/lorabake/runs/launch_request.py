@@ -49,7 +49,7 @@ class LaunchRequest:
     dataset.toml, prompts.txt, LyCORIS presets. ``argv`` and ``env`` come from runs.command. ``recipe_place`` is the
     path of the recipe from the run folder. ``rerun_of`` is the digest of the run that this one repeats, ``drift`` what
     has changed since. The two waits are those of the shutdown ladder, in seconds. ``watch`` reports at the end whether
-    its inputs changed, if it is not None. ``seat`` is this machine's among several, ``gpus`` are those to lock. With
+    its inputs changed, if it is not None. ``seat`` is this machine's among several; it trains on ``gpus``. With
     ``once`` it is not launched if the same run has finished meanwhile.
     """
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -30,12 +30,21 @@ from lorabake.runs.record import read_record
 from lorabake.runs.stop_request import LATER_MODES, StopSchedule
 from lorabake.util.files import open_file
 from lorabake_schemas.messages import escape_undecodable
-from lorabake_schemas.run_status import PhaseProgress, RunNotice, RunState, RunSummary, SavedFile, StatusReport
+from lorabake_schemas.run_status import (
+    GpuStatus,
+    PhaseProgress,
+    RunNotice,
+    RunState,
+    RunSummary,
+    SavedFile,
+    StatusReport,
+)
 from lorabake_schemas.saved_names import LORA_EXTENSIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from lorabake_schemas.events import Metrics
     from lorabake_schemas.record import Record, RunStatus
 
 IN_PROGRESS: frozenset[RunState] = frozenset({"running", "stopping", "elsewhere"})
@@ -103,6 +112,7 @@ def summarize_run(paths: RunPaths, record: Record, name: str, *, brief: bool = F
     if alive and evidence.active is not None:
         changes |= _process_fields(paths, evidence.active, brief=brief)
         changes["stop_after"] = evidence.stop_after
+        changes |= _measured_fields(activity.metrics)
     elif state == "died" and (claim := read_claim(paths)) is not None:
         changes["host"] = claim.owner.host
     if outcome is not None and not alive:
@@ -176,6 +186,14 @@ def _process_fields(paths: RunPaths, active: ActiveRun, *, brief: bool) -> dict[
         "supervisor": owner.pid if owner is not None and supervised else None,
         "trainer": below.pids if below is not None else (),
         "host": owner.host if owner is not None else None,
+    }
+
+
+def _measured_fields(found: Metrics) -> dict[str, object]:
+    return {
+        "learning_rates": {escape_undecodable(name): encode_number(rate) for name, rate in found.learning_rates},
+        "d": encode_number(found.d),
+        "gpus": tuple(GpuStatus.model_validate(asdict(gpu)) for gpu in found.gpus),
     }
 
 

@@ -14,18 +14,21 @@ from typing import TYPE_CHECKING, Protocol, TextIO
 
 from lorabake.commands.output.console import write_to
 from lorabake.commands.output.layout import format_duration
+from lorabake.commands.output.metrics import describe_fullest_gpu, describe_learning_rates
 from lorabake.commands.output.sparkline import Sparkline
 from lorabake.commands.output.trouble import PHASES, describe_trouble
 from lorabake.runs.activity import STEPS_KEPT, measure_pace
 from lorabake.runs.verdict import DIVERGED
 from lorabake.util.i18n import ENGLISH, Translator
 from lorabake_schemas.events import (
+    NO_METRICS,
     BadLoss,
     DiskLow,
     EmptyDataset,
     Epoch,
     LogLine,
     LossJump,
+    Metrics,
     ModelLoaded,
     Phase,
     RunTotals,
@@ -79,6 +82,7 @@ class ProgressState:
     phase: Phase | None = None
     saved_step: int | None = None
     average: float | None = None
+    metrics: Metrics = NO_METRICS
     losses: Sparkline = field(default_factory=Sparkline)
 
     def take(self, event: ProgressEvent, moment: float | None = None) -> str | None:
@@ -94,6 +98,8 @@ class ProgressState:
                 self.epoch = event
             case Phase(name=name):
                 self.phase = None if name == "training" else event
+            case Metrics():
+                self.metrics = event
             case Saving():
                 self.saved_step = self.step.number if self.step is not None else None
             case _:
@@ -114,8 +120,8 @@ class ProgressState:
 
     @property
     def status(self) -> str:
-        """Loss, speed, time left and epoch."""
-        return "  ".join(filter(None, (self._average_loss, self.course)))
+        """Loss, speed, time left, epoch, learning rate and GPU."""
+        return "  ".join(filter(None, (self._average_loss, self.course, self.measured)))
 
     @property
     def course(self) -> str:
@@ -142,6 +148,16 @@ class ProgressState:
             "" if self.saved_step is None else self.translator(msg("last save at step {n}", n=self.saved_step)),
         )
         return "  ".join(filter(None, parts))
+
+    @property
+    def measured(self) -> str:
+        """Learning rate, VRAM and temperature."""
+        rates = describe_learning_rates(self.metrics.learning_rates, self.metrics.d)
+        parts = (
+            None if rates is None else msg("lr {rates}", rates=rates),
+            describe_fullest_gpu(self.metrics.gpus),
+        )
+        return "  ".join(self.translator(part) for part in parts if part is not None)
 
     @property
     def _average_loss(self) -> str:
@@ -242,23 +258,23 @@ class PlainProgress:
 
 
 class BarProgress:
-    """A bar and a line about the loss that stay at the bottom; lines go above them. Fits into 80 columns."""
+    """A bar and lines about loss, rates and GPUs that stay at the bottom; others go above. Fits into 80 columns."""
 
     def __init__(self, stream: TextIO, planned: int, translator: Translator) -> None:
         from rich.console import Console, Group
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
         from rich.text import Text
 
-        class LossProgress(Progress):
-            """With a line below."""
+        class ProgressWithLines(Progress):
+            """With lines below."""
 
-            loss = ""
+            lines: tuple[str, ...] = ()
 
             def get_renderable(self) -> Group:
-                lines = (Text(self.loss, no_wrap=True, overflow="ellipsis"),) if self.loss else ()
-                return Group(*self.get_renderables(), *lines)
+                below = (Text(line, no_wrap=True, overflow="ellipsis") for line in self.lines if line)
+                return Group(*self.get_renderables(), *below)
 
-        self._progress = LossProgress(
+        self._progress = ProgressWithLines(
             TextColumn("{task.description}", markup=False), BarColumn(bar_width=12), MofNCompleteColumn(),
             TextColumn("{task.fields[status]}", markup=False),
             console=Console(file=stream, highlight=False, markup=False, emoji=False), refresh_per_second=4,
@@ -285,7 +301,7 @@ class BarProgress:
 
     def _update(self, view: ProgressState) -> None:
         done, total = (0, view.planned) if view.step is None else (view.step.number, view.step.total)
-        self._progress.loss = view.describe_loss(with_curve=self._with_curve)
+        self._progress.lines = (view.describe_loss(with_curve=self._with_curve), view.measured)
         self._progress.update(self._task, description=view.activity, completed=done, total=total, status=view.course)
 
 

@@ -19,6 +19,7 @@ from lorabake.commands.output.layout import (
     dim,
     format_duration,
 )
+from lorabake.commands.output.metrics import describe_gpus, describe_learning_rates
 from lorabake.commands.output.progress import describe_event, format_speed
 from lorabake.runs.events import decode_event
 from lorabake_schemas.messages import Message, join_list, literal, msg, nmsg
@@ -193,7 +194,10 @@ def _room(page: TextLayout) -> int | None:
 def _iter_facts(run: RunSummary, now: datetime) -> Iterator[tuple[Message, Message | None]]:
     yield msg("progress"), _describe_progress(run)
     yield msg("loss"), _describe_losses(run)
+    rates = [(name, float(rate)) for name, rate in run.learning_rates.items()]
+    yield msg("learning rate"), describe_learning_rates(rates, None if run.d is None else float(run.d))
     yield msg("speed"), _describe_speed(run)
+    yield msg("GPU"), describe_gpus(run.gpus)
     yield msg("started"), _describe_moment(run.started, now)
     yield msg("ended"), _describe_moment(run.ended, now)
     if run.ended is None:

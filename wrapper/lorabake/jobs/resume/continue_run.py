@@ -266,6 +266,7 @@ def part_launch_context(
         terminate_s=request.terminate_s,
         watch=request.watch,
         plan=read_plan(paths),
+        gpus=request.gpus,
     )
 
 

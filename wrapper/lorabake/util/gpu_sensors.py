@@ -1,0 +1,64 @@
+"""Memory and temperature of GPUs, as NVIDIA's driver measures them (NVML).
+
+nvidia-ml-py is imported only where a training has a GPU: it takes 4 MB. A driver whose GPU has failed may never answer,
+so it is asked in a separate thread, which nobody waits for.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from lorabake_schemas.events import GpuReading
+
+if TYPE_CHECKING:
+    from lorabake.util.machine import GpuDevice
+
+INTERVAL_S = 10.0
+
+
+@dataclass(slots=True)
+class GpuSensors:
+    """The last readings of some GPUs, none without a driver that answers. Used as a context; without GPUs it does
+    nothing."""
+
+    gpus: Sequence[GpuDevice]
+    interval_s: float = INTERVAL_S
+    readings: tuple[GpuReading, ...] = ()
+    _closed: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> GpuSensors:
+        if self.gpus:
+            threading.Thread(target=self._watch, name="gpu-sensors", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+
+    def _watch(self) -> None:
+        try:
+            nvml: Any = importlib.import_module("pynvml")
+            nvml.nvmlInit()
+        except Exception:  # noqa: BLE001 - no driver, or a library of another version: then nothing is shown
+            return
+        while True:
+            self.readings = tuple(found for gpu in self.gpus if (found := read_gpu(nvml, gpu)) is not None)
+            if self._closed.wait(self.interval_s):
+                return
+
+
+def read_gpu(nvml: Any, gpu: GpuDevice) -> GpuReading | None:
+    """None if the driver does not answer for this GPU."""
+    try:
+        handle = nvml.nvmlDeviceGetHandleByUUID(gpu.uuid)
+        memory = nvml.nvmlDeviceGetMemoryInfo(handle)
+    except nvml.NVMLError:
+        return None
+    try:
+        temperature = nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)
+    except nvml.NVMLError:
+        temperature = None
+    return GpuReading(gpu.uuid, gpu.name, memory.used >> 20, memory.total >> 20, temperature)
