@@ -2,18 +2,20 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# real trainings take all cores and much memory, so only the other tests run side by side
+PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 LOCALE := wrapper/lorabake/locale
 PO = -i messages.pot -d $(LOCALE) -D lorabake -l pt_BR --ignore-obsolete --ignore-pot-creation-date --no-wrap
 
-.PHONY: quickstart test test-fast test-real test-newest lint types coverage bench locks dev-locks snapshots schema catalogues golden docs format clean
+.PHONY: quickstart test real test-fast test-real test-newest lint types coverage bench locks dev-locks snapshots schema catalogues golden docs format clean
 
 quickstart: .venv/lorabake
 	$(BIN)/lorabake quickstart
 
-test: lint types coverage
+test: lint types coverage real
 
 test-fast: .venv/dev
-	$(BIN)/python -m pytest -q -m "not real and not matrix" tests/unit tests/integration tests/faults
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not real and not matrix"
 
 test-real: .venv/dev
 	$(BIN)/python -m pytest -s -m "real or matrix" tests/real tests/faults
@@ -44,9 +46,12 @@ types: .venv/dev
 
 coverage: .venv/dev
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -m "not matrix"
+	$(BIN)/coverage run -m pytest $(PARALLEL) -m "not real and not matrix"
 	$(BIN)/coverage combine -q
 	$(BIN)/coverage report
+
+real: .venv/dev
+	$(BIN)/python -m pytest -m "real and not matrix" tests/real tests/faults
 
 bench: .venv/dev
 	for script in tests/bench/*.py; do $(BIN)/python $$script || exit 1; done
