@@ -136,12 +136,12 @@ FIRES: list[Fires] = [
     ("S37.args", net("lokr", loraplus_unet_lr_ratio=0), "network.args.loraplus_unet_lr_ratio", "error"),
     ("S37.args", net("lora", down_lr_weight=[1.0, -0.5]), "network.args.down_lr_weight", "error"),
     ("S37.args", net("lora", block_dims="2,-2"), "network.args.block_dims", "error"),
-    ("S37.args", net("lokr", down_lr_weight=[1.0, 0.5]), "network.args.down_lr_weight", "error"),
-    ("S37.args", net("loha", full_matrix=True), "network.args.full_matrix", "error"),
+    ("S37.args", net("lokr", down_lr_weight=[1.0, 0.5]), "network.args.down_lr_weight", "warning"),
+    ("S37.args", net("loha", full_matrix=True), "network.args.full_matrix", "warning"),
     ("S37.args", net("lokr", full_matrix=1), "network.args.full_matrix", "error"),
     ("S37.args", net("networks.oft", enable_conv=False), "network.args.enable_conv", "error"),
     ("S37.args", situation(recipe(network={"conv_dim": 4, "args": {"conv_dim": 8}})), "network.args.conv_dim", "error"),
-    ("S37.args", situation(recipe(network={"type": "networks.oft", "conv_dim": 4})), "network.conv_dim", "error"),
+    ("S37.args", situation(recipe(network={"type": "networks.oft", "conv_dim": 4})), "network.conv_dim", "warning"),
 ]
 MISSES: list[Misses] = [
     ("S37.partner", net("locon", wd_on_output=False, dora_wd=True)),

@@ -50,7 +50,12 @@ def unknown_network_type(situation: RuleContext) -> Iterator[RuleHit]:
     yield RuleHit(where, said, msg('write type = "{name}"', name=near) if near else fix)
 
 
-@rule("S37.args", ERROR, "A network looks up its arguments by name and silently ignores every other.")
+@rule(
+    "S37.args",
+    ERROR,
+    "A network looks up its arguments by name and silently ignores every other; "
+    "one that another network takes is only a warning.",
+)
 def wrong_network_arguments(situation: RuleContext) -> Iterator[RuleHit]:
     args = situation.recipe.network.args or {}
     module = situation.signatures.networks.get(get_network_module(situation.network))
@@ -65,7 +70,9 @@ def wrong_network_arguments(situation: RuleContext) -> Iterator[RuleHit]:
             said = msg(
                 "{network} has no argument {name}, so it would have no effect", network=situation.network, name=name
             )
-            yield RuleHit(where, said, _suggest_network_argument(name, tuple(module.arguments), situation))
+            fix = _suggest_network_argument(name, tuple(module.arguments), situation)
+            is_known = any(name in each.arguments for each in situation.signatures.networks.values())
+            yield RuleHit(where, said, fix, severity=WARNING if is_known else None)
         elif module is not None and (wanted := _find_expected_kind(value, module.arguments[name])):
             said = msg(
                 "{argument} is {value}, which {owner} does not accept",
@@ -75,7 +82,7 @@ def wrong_network_arguments(situation: RuleContext) -> Iterator[RuleHit]:
             )
             yield RuleHit(where, said, msg("write {what}", what=wanted))
         elif is_lycoris(situation.network) and name in _list_unused(situation):
-            yield RuleHit(where, *_describe_unused(name, situation))
+            yield RuleHit(where, *_describe_unused(name, situation), severity=WARNING)
         elif problem := _find_range_problem(name, value):
             yield RuleHit(where, *problem)
     yield from _check_network_keys(situation)
@@ -88,7 +95,7 @@ def _check_network_keys(situation: RuleContext) -> Iterator[RuleHit]:
         return
     for name in ARGUMENT_KEYS:
         if name != "dora_wd" and getattr(network, name) is not None and name not in module.arguments:
-            yield RuleHit(("network", name), *_describe_unused(name, situation))
+            yield RuleHit(("network", name), *_describe_unused(name, situation), severity=WARNING)
 
 
 @rule(
