@@ -16,6 +16,10 @@ XFORMERS_OFF = Advice(template('set train.attention = "sdpa"'))
 NO_8BIT = Advice(template('set train.optimizer to one without bitsandbytes, such as "AdamW"'))
 NCCL = r"NCCL|nccl[A-Z]\w+Error"
 
+MIXED_FORMATS = (
+    r"expected (?:scalar type|m1 and m2|mat1 and mat2)|must have the same dtype, but got"
+    r"|Input type \(.*\) and (?:bias|weight) type"
+)
 GPU_CAUSES = (
     Cause(
         id="gpu-memory-taken",  # https://github.com/cocktailpeanut/fluxgym/issues/40
@@ -275,11 +279,28 @@ GPU_CAUSES = (
     Cause(
         id="full-precision-mix",
         message=template("parts of the model have different number formats, because of {full_precision} in [kohya]"),
-        signs=(
-            Sign(exception=r"expected (?:scalar type|m1 and m2|mat1 and mat2)", when=(on("run.full_precision"),)),
-            Sign(exception=r"Input type \(.*\) and (?:bias|weight) type", when=(on("run.full_precision"),)),
-        ),
+        signs=(Sign(exception=MIXED_FORMATS, when=(on("run.full_precision"),)),),
         cure=(Advice(template("remove {full_precision} from [kohya]")),),
+    ),
+    Cause(
+        id="mixed-number-formats",
+        message=template("two parts of the model have different number formats ({words})"),
+        signs=tuple(
+            Sign(exception=MIXED_FORMATS, when=(when,)) for when in (on("fp8_base"), on("mixed_precision", "no"))
+        ),
+        cure=(
+            Advice(template("remove fp8_base from [kohya]"), (on("fp8_base"),)),
+            Advice(template('set train.mixed_precision = "bf16" or "fp16"'), (on("mixed_precision", "no"),)),
+        ),
+    ),
+    Cause(
+        id="unused-parts",  # https://github.com/pytorch/pytorch/issues/43259
+        message=template("a part that is trained was not used in a step, which several processes do not allow"),
+        signs=(Sign(exception=r"Expected to have finished reduction in the prior iteration"),),
+        cure=(
+            Advice(template("set ddp_static_graph = true in [kohya]"), (off("ddp_static_graph"),)),
+            Advice(template("or train with one process: launch.num_processes = 1")),
+        ),
     ),
     Cause(
         id="nccl-rtx4000",
@@ -334,6 +355,7 @@ GPU_CAUSES = (
                 exception=r"illegal memory access|unspecified launch failure|misaligned address|illegal instruction was"
             ),
             Sign(exception=r"uncorrectable ECC error|GPU is lost|CUDA error: unknown error|hardware stack error"),
+            Sign(exception=r"the launch timed out and was terminated|device (?:lost|hung)"),
             Sign(exception=r"(?:CUDNN|CUBLAS)_STATUS_(?:EXECUTION_FAILED|INTERNAL_ERROR|MAPPING_ERROR)"),
         ),
         cure=(

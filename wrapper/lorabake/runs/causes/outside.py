@@ -13,9 +13,15 @@ OUTSIDE_CAUSES = (
         signs=(
             Sign(exception=r"Connection (?:closed|reset) by peer|Broken pipe|Socket Timeout|recvValue failed"),
             Sign(exception=r"^EOFError$|ConnectionResetError|ConnectionRefusedError", within=r"multiprocessing/"),
-            Sign(exception=r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) exited unexpectedly"),
         ),
         cure=(Advice(template("the log shows why the other one ended")),),
+        secondary=True,
+    ),
+    Cause(
+        id="loader-ended",  # https://github.com/pytorch/pytorch/issues/5301
+        message=template("a process that loads images ended unexpectedly, probably because memory ran out"),
+        signs=(Sign(exception=r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) exited unexpectedly"),),
+        cure=(FEWER_WORKERS, Advice(template("`dmesg` shows whether the system killed it"))),
         secondary=True,
     ),
     Cause(

@@ -150,6 +150,7 @@ PACKAGE_CAUSES = (
             Sign(exception=r"^ImportError: cannot import name|undefined symbol|partially initialized module"),
             Sign(exception=r"^AttributeError: module '(?!numpy)[\w.]+' has no attribute", phases=("starting",)),
             Sign(exception=r"is required for a normal functioning of this module|VersionConflict|DLL load failed"),
+            Sign(exception=r"operator torchvision::\w+ does not exist|Descriptors cannot (?:not )?be created directly"),
             Sign(exception=r"^ImportError|^OSError: .*\.so\b", phases=("starting",)),
             Sign(exception=r"Failed to import \w[\w.]* because of the following error"),
         ),

@@ -395,11 +395,16 @@ SETTING_CAUSES = (
         cure=(Advice(template("change what it names in the recipe, or under [kohya]")),),
     ),
     Cause(
+        id="refused-value",
+        message=template("sd-scripts refuses the value of {name}: {why}"),
+        signs=(Sign(silent=True, line=r"error: argument (?:-\w/)?--(?P<name>\w+)[^:]*: (?P<why>.+)"),),
+        cure=(Advice(template("correct {name} in the recipe, or under [kohya]")),),
+    ),
+    Cause(
         id="unknown-option",
         message=template("this sd-scripts does not know an option of the recipe: {name}"),
         signs=(
             Sign(silent=True, line=r"error: unrecognized arguments: (?P<name>.+)"),
-            Sign(silent=True, line=r"error: argument (?P<name>--\w+)"),
             Sign(exception=r"extra keys not allowed @ data(?P<name>\S+)"),
         ),
         cure=(
