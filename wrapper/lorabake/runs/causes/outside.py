@@ -18,7 +18,7 @@ OUTSIDE_CAUSES = (
         secondary=True,
     ),
     Cause(
-        id="loader-ended",  # https://github.com/pytorch/pytorch/issues/5301
+        id="loader-ended",  # https://github.com/pytorch/pytorch/issues/131631
         message=template("a process that loads images ended unexpectedly, probably because memory ran out"),
         signs=(Sign(exception=r"DataLoader worker \(pid(?:\(s\))? [\d, ]+\) exited unexpectedly"),),
         cure=(FEWER_WORKERS, Advice(template("`dmesg` shows whether the system killed it"))),
