@@ -27,7 +27,7 @@ class PhaseProgress(StrictModel):
 
 
 class SavedFile(StrictModel):
-    """A file that the trainer saved: its path in the run folder, and when. ``step`` is the step that was done last."""
+    """A file that the trainer saved: its path in the run folder, and when. ``step`` is the step that it is of."""
 
     file: EscapedText
     time: str
@@ -69,7 +69,8 @@ class RunSummary(StrictModel):
     of a run that is over. ``lora`` is the finished LoRA, ``resume_step`` the step from which it can be resumed.
     ``supervisor`` and ``trainer`` are process ids on ``host``; ``supervised`` is false if only the trainer is left.
     ``stop_after`` is what a requested stop waits for: "after-epoch" or "after-save". ``stalled`` means that nothing has
-    moved for far longer than usual.
+    moved for far longer than usual. ``settings`` (of `ls`) are the recipe's keys that are not the same in all listed runs of its
+    recipe, with the value in this run; null if its recipe does not have that key.
     """
 
     name: EscapedText
@@ -105,6 +106,7 @@ class RunSummary(StrictModel):
     trainer: TupleOf[int] = ()
     host: EscapedText | None = None
     digest: str
+    settings: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
 
 
 class StatusReport(StrictModel):

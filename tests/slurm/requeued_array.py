@@ -52,7 +52,7 @@ JOB = """\
 cd {folder}/project
 srun {python} -m lorabake run r$SLURM_ARRAY_TASK_ID.toml --once {flags} && exit
 code=$?
-[ $code != 130 ] || scontrol requeue ${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID
+case $code in 130|138) scontrol requeue ${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID;; esac
 exit $code
 """
 CONFIGURATION = """\

@@ -27,6 +27,7 @@ from lorabake.commands.help import HELP_OPTION, LANG_OPTION, CommandGroup, curre
 from lorabake.commands.options import JSON_KEY, get_environment, read_color_setting
 from lorabake.commands.output.console import open_streams
 from lorabake.util.i18n import detect_language, load_translator
+from lorabake.util.signals import interrupt_at_stop_signals
 from lorabake_schemas.messages import msg
 
 # A command makes many objects that all stay, and is soon over: looking for garbage every 700 of them, as Python does of
@@ -59,8 +60,11 @@ class _MainGroup(CommandGroup):
         from lorabake.commands.error_handler import error_boundary
 
         debug = bool(ctx.params.get("debug"))
-        with error_boundary(
-            get_environment(), debug=debug, speech=current_translator, as_json=lambda: JSON_KEY in ctx.meta
+        with (
+            error_boundary(
+                get_environment(), debug=debug, speech=current_translator, as_json=lambda: JSON_KEY in ctx.meta
+            ),
+            interrupt_at_stop_signals(),
         ):
             return super().invoke(ctx)
 

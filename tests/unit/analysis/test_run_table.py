@@ -60,3 +60,20 @@ def test_losses_and_times_are_in_the_table() -> None:
     assert lines[0] == ["a", "b", "r.toml"]
     assert lines[3] == ["final", "loss", "0.1235", "nan"]
     assert ["seed", "42", "7", "42"] in lines
+
+
+def test_a_narrow_terminal_gets_several_tables() -> None:
+    names = [f"runs/lum-{n}-001" for n in range(7)]
+    found = tabulate_runs([operand(name, 0.1, 100, train={"seed": n}) for n, name in enumerate(names)])
+    tables = [unstyle(table).splitlines() for table in format_run_table(found, TextLayout(width=60)).split("\n\n")]
+    assert max(len(line) for table in tables for line in table) <= 60
+    assert [title for table in tables for title in table[0].split()] == [f"lum-{n}-001" for n in range(7)]
+    assert [value for table in tables for value in table[-1].split()[1:]] == [str(n) for n in range(7)]
+    assert all(table[-1].split()[0] == "seed" for table in tables)
+
+
+def test_the_name_of_the_output_is_left_out_where_the_run_has_it() -> None:
+    for names, is_shown in ((("lum-001", "ler-001"), False), (("1.toml", "2.toml"), True)):
+        plans = [plan_of(recipe(name=own)) for own in ("lum", "ler")]
+        runs = [DiffOperand(f"runs/{name}", plan) for name, plan in zip(names, plans, strict=True)]
+        assert ("output_name" in format_run_table(tabulate_runs(runs), TextLayout())) == is_shown

@@ -121,6 +121,15 @@ def test_of_several_gpus_the_fullest_is_shown() -> None:
     assert describe_gpus(gpus[1:]) == "x: VRAM 9.0 of 10.0 GiB, x: VRAM 2.0 of 10.0 GiB"
 
 
+def test_training_has_begun_when_the_trainer_has_counted_its_steps() -> None:
+    view = ProgressState(100, lambda: 0.0)
+    view.take(Phase("loading"))
+    assert view.activity == "loading"
+    view.take(Phase("training"))
+    view.take(RunTotals(steps=100))
+    assert view.activity == "steps"
+
+
 def test_what_the_trainer_does() -> None:
     view, seen = ProgressState(100, lambda: 0.0), list[str]()
     seen.append(view.activity)

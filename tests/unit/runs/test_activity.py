@@ -85,6 +85,8 @@ def test_a_training_from_its_first_event() -> None:
     found.take(at(5, "saved", file="output/x-000002.safetensors"))
     assert found.last_save is not None
     assert (found.last_save.file, found.last_save.step) == ("output/x-000002.safetensors", 7)
+    found.take(at(6, "saved", file="output/x-step00000008.safetensors"))  # before step 8 has shown its loss
+    assert (found.last_save.step, found.last_step) == (8, 7)
 
 
 STALL = at(2, "stalled", phase="training", usual=1.0, signs=[], last_line=None) | {"seconds": 90.0}

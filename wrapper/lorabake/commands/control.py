@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 @command(
     msg(
         "Watch a run that is in progress.\n\n"
-        "Shows what `lorabake run` would show. Ctrl-C leaves, and the run goes on. Exits like run when the run ends, "
+        "Shows what `lorabake run` would show. Ctrl-C leaves, and the run continues. Exits like run when the run ends, "
         "0 when you leave."
     )
 )
@@ -48,7 +48,7 @@ def attach(run: str, verbose: bool) -> None:
     try:
         record = attach_run(found.paths, terminal_display(verbose))
     except KeyboardInterrupt:
-        stderr_printer()(msg("{run} goes on; stop it with `lorabake stop {name}`", run=found.root, name=found.name))
+        stderr_printer()(msg("{run} continues; stop it with `lorabake stop {run}`", run=found.name))
         return
     show_run_outcome(record, found.root)
     sys.exit(exit_code(record))

@@ -56,7 +56,7 @@ RUNS_ARGUMENT = click.argument("runs", metavar="RUN...", nargs=-1, required=True
 JSON_OPTION = click.option(
     "--json", "as_json", is_flag=True, callback=_note_json, help=msg("Print JSON instead of text.")
 )
-DETACH_OPTION = click.option("--detach", is_flag=True, help=msg("Return when training has begun, and let it go on."))
+DETACH_OPTION = click.option("--detach", is_flag=True, help=msg("Return when training has begun; the run continues."))
 VERBOSE_OPTION = click.option("--verbose", is_flag=True, help=msg("Show the trainer's own output."))
 RUN_DIR_OPTION = click.option(
     "--run-dir", type=PATH_TYPE, help=msg("Create the run in this folder, which must not exist.")

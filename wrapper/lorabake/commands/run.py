@@ -52,8 +52,8 @@ def program_name(started: str, found: str | None) -> str:
 @command(
     msg(
         "Train LoRAs from one or several recipes.\n\n"
-        "Checks the recipe, installs the trainer if it is missing, and trains in a new run folder. The run goes on "
-        "if the terminal is closed; Ctrl-C stops it.\n\n"
+        "Checks the recipe, installs the trainer if it is missing, and trains in a new run folder. The run "
+        "continues if the terminal is closed; Ctrl-C stops it.\n\n"
         "--set network.network_dim=8,16 trains once for each value. With --once the command is safe to repeat, and to "
         "start on several machines that share a disk.\n\n"
         "Exits 0 if training finished and the LoRA is usable; 1 if the recipe or the dataset is at fault; "
@@ -157,6 +157,7 @@ def describe_order(order: RunRequest) -> str:
 def show_run_outcome(record: Record, root: Path, *, as_json: bool = False) -> None:
     from lorabake.commands.output.runs import format_run_outcome
     from lorabake.runs.folder import RunPaths
+    from lorabake.runs.folders import display_path
     from lorabake.runs.record import read_trigger_words
 
     if as_json:
@@ -164,7 +165,8 @@ def show_run_outcome(record: Record, root: Path, *, as_json: bool = False) -> No
         return
     moved = record.outcome.moved_to if record.outcome is not None else None
     triggers = read_trigger_words(RunPaths(root if moved is None else Path(moved)))
-    write_result(format_run_outcome(record, root, make_text_layout(), triggers))
+    shown = Path(display_path(root.absolute(), Path.cwd()))
+    write_result(format_run_outcome(record, shown, make_text_layout(), triggers))
 
 
 def _parse_family(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str:

@@ -222,7 +222,7 @@ def refuse_drift(
     if differences:
         write_err(format_differences(differences, make_text_layout(err=True)))
         if not allowed:
-            said = msg("the files, settings or trainer of {run} have changed", run=found.root)
+            said = msg("the files, settings or trainer of {run} have changed", run=found.name)
             raise MachineError(said, msg("restore the original, or train anyway with --with-drift"))
     return tuple(literal(difference.message) for difference in differences)
 

@@ -38,7 +38,7 @@ def stop_run(found: FoundRun, mode: StopMode) -> ActiveRun:
     active = find_active(paths, found.record)
     if active is None:
         hint = msg("see how it ended with `lorabake status {run}`", run=found.name)
-        raise MachineError(msg("{run} is not in progress", run=found.root), hint)
+        raise MachineError(msg("{run} is not in progress", run=found.name), hint)
     if not active.is_supervised and not active.is_guarded:
         _end_orphans(paths, active)
         return active
@@ -47,7 +47,7 @@ def stop_run(found: FoundRun, mode: StopMode) -> ActiveRun:
     except OSError as error:
         owner = active.owner
         unreachable = MachineError(
-            msg("cannot ask {run} to stop: {why}", run=found.root, why=reason(error)),
+            msg("cannot ask {run} to stop: {why}", run=found.name, why=reason(error)),
             msg("free some space, or ask from the user and the host that run it"),
         )
         if mode not in {"soon", "now"} or owner is None or not is_local_process(owner) or not is_alive(owner):

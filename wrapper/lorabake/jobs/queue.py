@@ -122,6 +122,9 @@ def _run_job(order: RunRequest, env: Env, tell: Tell, show: Callable[[PreparedRu
             if not attempt:
                 show(prepared)
             return _train_or_leave(prepared, env, tell)
+        except KeyboardInterrupt:
+            error = InterruptedRunError(msg("interrupted"))
+            return JobResult(order, "interrupted", error.exit_code, error=error)
         except LorabakeError as error:
             is_taken = order.once and order.run_dir is None and root is not None and exists(root) and not was_there
             if type(error) is not MachineError or not is_taken or attempt + 1 == MAX_ATTEMPTS:
@@ -204,8 +207,8 @@ def _resume(found: FoundRun, order: RunRequest, env: Env, tell: Tell) -> Record:
     ready = prepare.prepare_resume(found)
     made, trainer = prepare.prepare_continuation(ready, order.trainer, env, tell)
     if made is not None and made.differences:
-        said = msg("files of {run} were edited: {what}", run=found.root, what=made.differences[0].message)
-        raise MachineError(said, msg("see it with `lorabake verify {run}`", run=found.root))
+        said = msg("files of {run} were edited: {what}", run=found.name, what=made.differences[0].message)
+        raise MachineError(said, msg("see it with `lorabake verify {run}`", run=found.name))
     for line in prepare.describe_resume(ready):
         tell(line)
     return prepare.resume_run(ready, made, trainer, env, prepare.StartOptions(order.display, False, order.use, tell))

@@ -31,6 +31,7 @@ from lorabake_schemas.events import (
     TrainerError,
     TrainerWarning,
 )
+from lorabake_schemas.saved_names import read_saved_step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -58,7 +59,7 @@ class TimedNotice(NamedTuple):
 
 
 class TimedSave(NamedTuple):
-    """A file by its path in the run folder, when it was saved, and the step that was done last."""
+    """A file by its path in the run folder, when it was saved, and the step that it is of."""
 
     time: str
     file: str
@@ -103,7 +104,7 @@ class RunActivity:
             case Metrics() as metrics:
                 self.metrics = metrics
             case Saving(path):
-                self.last_save = TimedSave(time, path, self.last_step)
+                self.last_save = TimedSave(time, path, read_saved_step(path, self.last_step))
             case StallEnded() | Stopping() as event:
                 self.is_stalled = self.is_stalled and not isinstance(event, StallEnded)
                 self.is_stopping = self.is_stopping or isinstance(event, Stopping)

@@ -29,7 +29,7 @@ from lorabake_schemas.events import (
     TrainerError,
     TrainerWarning,
 )
-from lorabake_schemas.saved_names import STEP_PATTERN
+from lorabake_schemas.saved_names import STEP_FILE
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,7 +40,6 @@ STEP_BAR = re.compile(
 OTHER_BAR = re.compile(
     r"(?:([^%|]*?):)?\s*\d+%\|.*\| (\d{1,12})/(\d{1,12}) \[([\d:]{0,12})[^\]]*\]$"
 )  # caching, validation, sampling
-STEP_FILE = re.compile(rf"{STEP_PATTERN}\.[^./]+$")
 AVERAGE_LOSS = re.compile(rb"avr_loss=(\S+?)(?:,|$)")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 MODEL_SAVED = re.compile(r"(?:^|\]|INFO\s+)model saved\.")  # TN:1729; a record may be glued to a bar

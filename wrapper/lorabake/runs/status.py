@@ -28,8 +28,10 @@ from lorabake.runs.folder import RunPaths
 from lorabake.runs.lock import ActiveRun, find_active, find_running_trainer, read_claim
 from lorabake.runs.record import read_record
 from lorabake.runs.stop_request import LATER_MODES, StopSchedule
+from lorabake.runs.varied_settings import find_varied_settings
 from lorabake.util.files import open_file
 from lorabake_schemas.messages import escape_undecodable
+from lorabake_schemas.record import Record
 from lorabake_schemas.run_status import (
     GpuStatus,
     PhaseProgress,
@@ -45,7 +47,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from lorabake_schemas.events import Metrics
-    from lorabake_schemas.record import Record, RunStatus
+    from lorabake_schemas.record import RunStatus
 
 IN_PROGRESS: frozenset[RunState] = frozenset({"running", "stopping", "elsewhere"})
 
@@ -217,8 +219,10 @@ def _finished_lora(record: Record) -> str | None:
 
 
 def list_statuses(roots: Iterable[tuple[Path, str]]) -> StatusReport:
-    """Every run of these folders, with the names to show; the one that was started last comes first."""
-    found, bad = list[RunSummary](), list[str]()
+    """Every run of these folders, with the names to show; the one that was started last comes first. With the settings
+    in which runs of one recipe differ.
+    """
+    found, records, bad = dict[Path, RunSummary](), dict[Path, Record](), list[str]()
     for root, name in roots:
         paths = RunPaths(root)
         try:
@@ -226,6 +230,8 @@ def list_statuses(roots: Iterable[tuple[Path, str]]) -> StatusReport:
         except MachineError:
             bad.append(escape_undecodable(str(root)))
             continue
-        found.append(summarize_run(paths, record, name, brief=True))
-    found.sort(key=lambda each: (each.started, each.folder), reverse=True)
-    return StatusReport(runs=tuple(found), unreadable=tuple(bad))
+        found[root], records[root] = summarize_run(paths, record, name, brief=True), record
+    varied = find_varied_settings(records)
+    runs = [run.model_copy(update={"settings": varied.get(root, {})}) for root, run in found.items()]
+    runs.sort(key=lambda each: (each.started, each.folder), reverse=True)
+    return StatusReport(runs=tuple(runs), unreadable=tuple(bad))

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from lorabake.errors import LorabakeError, ResourceError
 from lorabake.util.process_guard import POLITE_SIGNALS
+from lorabake.util.signals import end_at_stop_signals
 from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
@@ -101,6 +102,7 @@ def _live(job: Callable[[], object], writing: int, *, bound: bool) -> None:
         gc.freeze()
         os.setsid()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        end_at_stop_signals()
         empty = os.open(os.devnull, os.O_RDWR)
         for stream in (0, 1, 2):
             os.dup2(empty, stream)

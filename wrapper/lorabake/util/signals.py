@@ -27,6 +27,8 @@ _ALWAYS_HANDLED = (signal.SIGINT, signal.SIGTERM)
 _UNLESS_IGNORED = tuple(
     getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU") if hasattr(signal, name)
 )
+# SIGHUP is not among them: with its terminal a command that nothing depends on has to go.
+_RAISED = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGUSR1", "SIGUSR2", "SIGXCPU") if hasattr(signal, name))
 ECHO_S = 5.0  # within which the same signal, sent to a whole job and passed on, is one request
 INTERRUPT_ECHO_S = 0.3  # the same for SIGINT: nobody presses Ctrl-C twice in that time
 
@@ -65,6 +67,34 @@ def forward_stop_signals() -> Generator[Callable[[Stoppable], None]]:
 
     with _install_handlers(heard):
         yield bind
+
+
+@contextmanager
+def interrupt_at_stop_signals() -> Generator[None]:
+    """Let these signals raise KeyboardInterrupt, as Ctrl-C does, where they would end the process at once: a batch
+    system may send them while a run is prepared, and its script knows an interrupted run by its exit code.
+    """
+    replaced = [number for number in _RAISED if signal.getsignal(number) is signal.SIG_DFL]
+    if threading.current_thread() is not threading.main_thread():
+        replaced = []
+    for number in replaced:
+        signal.signal(number, _raise_interrupt)
+    try:
+        yield
+    finally:
+        for number in replaced:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def end_at_stop_signals() -> None:
+    """Undo that in a forked process."""
+    for number in _RAISED:
+        if signal.getsignal(number) is _raise_interrupt:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _raise_interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 @contextmanager

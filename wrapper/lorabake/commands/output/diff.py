@@ -11,7 +11,14 @@ import click
 
 from lorabake.analysis.diff import FORECAST_TIMES, VALUE_LABELS
 from lorabake.analysis.differences import MODEL_LABELS
-from lorabake.commands.output.layout import TextLayout, bold, format_duration, format_table
+from lorabake.commands.output.layout import (
+    TextLayout,
+    bold,
+    count_cells,
+    format_duration,
+    format_table,
+    wrap_text,
+)
 from lorabake.commands.output.plan import format_setting_value, format_source
 from lorabake_schemas.check_report import (
     CountDifference,
@@ -25,6 +32,8 @@ from lorabake_schemas.messages import Message, escape_invisible, literal, msg
 from lorabake_schemas.record import InputRole
 from lorabake_schemas.run_table import RunTable
 
+NAME_OPTION = "output_name"  # left out where the name of each run has it
+MAX_VALUE_WIDTH = 24  # of a value in a table of runs on a terminal
 MAX_FILES = 20  # files of a folder that are named
 DIGITS_SHOWN, COMMIT_LENGTH = 12, 40  # digits of a digest that are shown, and how many a commit has
 
@@ -75,8 +84,11 @@ def format_plan_diff(found: PlanDifference, page: TextLayout) -> str:
 
 
 def format_run_table(found: RunTable, page: TextLayout) -> str:
-    """How the runs ended, and the settings that are not the same in all of them: a column for each run."""
-    rows = [("", *(page(literal(run.name)) for run in found.runs))]
+    """How the runs ended, and the settings that are not the same in all of them: a column for each run. A narrow
+    terminal gets several tables, one below the other.
+    """
+    names = _name_runs([page(literal(run.name)) for run in found.runs])
+    rows = [("", *names)]
     facts = (
         (msg("status"), [page(literal(run.status or "")) for run in found.runs]),
         (msg("steps"), ["" if run.steps is None else str(run.steps) for run in found.runs]),
@@ -85,10 +97,36 @@ def format_run_table(found: RunTable, page: TextLayout) -> str:
     )
     rows += [(page(name), *cells) for name, cells in facts if any(cells)]
     for row in found.rows:
+        if row.option == NAME_OPTION and all(str(each) in name for each, name in zip(row.values, names, strict=True)):
+            continue
         name = row.option if row.table == "train" else f"{page(TABLE_LABELS.get(row.table, row.table))}: {row.option}"
         rows.append((page(name), *("-" if value is None else format_setting_value(value) for value in row.values)))
-    same = [] if found.rows else [page(msg("the settings are the same"))]
-    return "\n".join([*format_table(rows, indent=""), *same])
+    if page.width is not None:
+        rows = [(name, *("\n".join(wrap_text(cell, MAX_VALUE_WIDTH)) for cell in cells)) for name, *cells in rows]
+    tables = ["\n".join(format_table(part, indent="")) for part in _split_columns(rows, page.width)]
+    same = "" if found.rows else "\n" + page(msg("the settings are the same"))
+    return "\n\n".join(tables) + same
+
+
+def _name_runs(names: Sequence[str]) -> list[str]:
+    """Without the folder that all of them are in."""
+    folder = names[0].rpartition("/")[0]
+    same = all(name.rpartition("/")[0] == folder for name in names)
+    return [name.rpartition("/")[2] for name in names] if same else [*names]
+
+
+def _split_columns(rows: Sequence[Sequence[str]], width: int | None) -> list[list[list[str]]]:
+    """The table in parts that fit, each with the names of the rows; a part has at least one column."""
+    columns = zip(*rows, strict=True)
+    sizes = [max(count_cells(line) for cell in column for line in cell.split("\n")) for column in columns]
+    parts, used = list[list[int]](), 0
+    for at, size in enumerate(sizes[1:], 1):
+        if not parts or (width is not None and used + size + 2 > width):
+            parts.append([0])
+            used = sizes[0]
+        parts[-1].append(at)
+        used += size + 2
+    return [[[row[at] for at in part] for row in rows] for part in parts]
 
 
 def _format_final_loss(loss: float | str | None) -> str:

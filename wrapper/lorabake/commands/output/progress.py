@@ -41,6 +41,7 @@ from lorabake_schemas.events import (
     Stopping,
 )
 from lorabake_schemas.messages import Message, clean_log_line, literal, msg, nmsg
+from lorabake_schemas.saved_names import read_saved_step
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -80,6 +81,7 @@ class ProgressState:
     step: Step | None = None
     epoch: Epoch | None = None
     phase: Phase | None = None
+    has_begun: bool = False
     saved_step: int | None = None
     average: float | None = None
     metrics: Metrics = NO_METRICS
@@ -100,8 +102,10 @@ class ProgressState:
                 self.phase = None if name == "training" else event
             case Metrics():
                 self.metrics = event
-            case Saving():
-                self.saved_step = self.step.number if self.step is not None else None
+            case RunTotals():
+                self.has_begun = True
+            case Saving(path=path):
+                self.saved_step = read_saved_step(path, self.step.number if self.step is not None else 0)
             case _:
                 pass
         line = describe_event(event, self.planned)
@@ -111,7 +115,7 @@ class ProgressState:
     def activity(self) -> str:
         """What the trainer does."""
         if self.phase is None:
-            return self.translator(msg("loading") if self.step is None else msg("steps"))
+            return self.translator(msg("steps") if self.step is not None or self.has_begun else msg("loading"))
         name = PHASES[self.phase.name]
         if self.phase.done is None:
             return self.translator(name)

@@ -153,7 +153,7 @@ def format_already_finished(found: FoundRun, layout: TextLayout, *, as_json: boo
     record = found.record
     if as_json:
         return record.model_dump_json(indent=2)
-    done = layout(msg("{run} is finished; all {n} steps were trained", run=found.root, n=record.planned_steps))
+    done = layout(msg("{run} is finished; all {n} steps were trained", run=found.name, n=record.planned_steps))
     if record.rehearsal:
         return done
     recipe = Path(os.path.normpath(found.root.resolve() / record.recipe_place))

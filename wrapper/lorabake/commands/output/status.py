@@ -11,14 +11,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from lorabake.commands.output.layout import (
-    TextLayout,
-    align_rows,
-    bold,
-    count_cells,
-    dim,
-    format_duration,
-)
+from lorabake.commands.output.columns import Column, format_columns, make_setting_columns
+from lorabake.commands.output.layout import TextLayout, align_rows, bold, format_duration
 from lorabake.commands.output.metrics import describe_gpus, describe_learning_rates
 from lorabake.commands.output.progress import describe_event, format_speed
 from lorabake.runs.events import decode_event
@@ -69,8 +63,8 @@ PHASE_LABELS: Mapping[PhaseName, Message] = MappingProxyType(
     }
 )
 MAX_NOTICES_SHOWN = 5
+SETTINGS_BEFORE_AGE = 3  # settings that a narrow list shows rather than when a run was
 MINUTE_S, HOUR_S, DAY_S, WEEK_S = 60, 3600, 86400, 604800
-DROPPED_COLUMNS = (4, 3, 5)  # of a list that is too wide: time left, loss, when
 
 
 def format_status_json(report: StatusReport) -> str:
@@ -82,42 +76,33 @@ def format_tensorboard_url(url: str, page: TextLayout, *, as_json: bool) -> str:
 
 
 def format_run_list(report: StatusReport, now: datetime, page: TextLayout) -> str:
-    """A line for each run, the newest first."""
+    """A line for each run, the newest first, with the settings in which runs of one recipe differ."""
     lines: list[str] = []
     if report.runs:
-        titles = (msg("run"), msg("state"), msg("steps"), msg("loss"), msg("left"), msg("when"))
-        rows = [tuple(map(page, titles)), *(_list_row(each, now, page) for each in report.runs)]
-        lines += _fit_table(rows, page.width)
+        lines += _list_runs(report.runs, now, page)
     elif not report.unreadable:
         lines.append(page(msg("no runs here (`lorabake ls --all` lists all that this machine knows)")))
     lines += [page(msg("{path} has a record.json that cannot be read", path=path)) for path in report.unreadable]
     return "\n".join(lines)
 
 
-def _fit_table(rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
-    """The table, without the columns that the terminal has no room for."""
-    dropped: set[int] = set()
-    for column in (*DROPPED_COLUMNS, None):
-        kept = [[cell for at, cell in enumerate(row) if at not in dropped] for row in rows]
-        numbers = [at for at, title in enumerate(at for at in range(6) if at not in dropped) if title in {2, 3, 4}]
-        lines = ["\n".join(each) for each in align_rows(kept, numbers)]
-        if width is None or column is None or max(map(count_cells, lines)) <= width:
-            return [dim(lines[0]), *lines[1:]]
-        dropped.add(column)
-    return []
-
-
-def _list_row(run: RunSummary, now: datetime, page: TextLayout) -> tuple[str, ...]:
-    moment = run.ended or run.started
-    left = "" if run.seconds_left is None else format_duration(run.seconds_left)
-    return (
-        page(literal(run.name)),
-        click.style(page(describe_state(run)), fg=STATE_COLORS[run.state]),
-        f"{run.step}/{run.steps}",
-        _format_loss(run.loss_average),
-        left,
-        page(describe_age(moment, now)),
-    )
+def _list_runs(runs: Sequence[RunSummary], now: datetime, page: TextLayout) -> list[str]:
+    """A narrow terminal shows three settings rather than when a run was, and the loss rather than more settings."""
+    states = [click.style(page(describe_state(run)), fg=STATE_COLORS[run.state]) for run in runs]
+    lefts = ["" if run.seconds_left is None else format_duration(run.seconds_left) for run in runs]
+    settings = make_setting_columns([run.settings for run in runs])
+    loss = Column(page(msg("loss")), [_format_loss(run.loss_average) for run in runs], is_number=True)
+    left = Column(page(msg("left")), lefts, is_number=True)
+    when = Column(page(msg("when")), [page(describe_age(run.ended or run.started, now)) for run in runs])
+    columns = (
+        Column(page(msg("run")), [page(literal(run.name)) for run in runs]),
+        Column(page(msg("state")), states),
+        Column(page(msg("steps")), [f"{run.step}/{run.steps}" for run in runs], is_number=True),
+        *settings, loss, left, when,
+    )  # fmt: skip
+    first, more = settings[:SETTINGS_BEFORE_AGE], settings[SETTINGS_BEFORE_AGE:]
+    dropped = (left, *reversed(more), when, *reversed(first), loss) if settings else (left, loss, when)
+    return format_columns(columns, dropped, page)
 
 
 def describe_state(run: RunSummary) -> Message:

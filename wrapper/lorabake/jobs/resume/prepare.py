@@ -82,7 +82,7 @@ def prepare_resume(found: FoundRun) -> PreparedResume:
     """Raises MachineError for a run that cannot resume: a rehearsal, one in progress, one without a usable state."""
     record, paths = found.record, found.paths
     if record.rehearsal:
-        said = msg("{run} is a rehearsal that trained nothing, so there is nothing to resume", run=found.root)
+        said = msg("{run} is a rehearsal that trained nothing, so there is nothing to resume", run=found.name)
         raise MachineError(said, msg("train with `lorabake run` and its recipe"))
     if (active := find_active(paths, record)) is not None:
         raise active.error
@@ -101,13 +101,13 @@ def describe_resume(ready: PreparedResume) -> tuple[Message, ...]:
         return (
             msg(
                 "{run} had already reached its last step; its outputs are checked and nothing more is trained",
-                run=ready.found.root,
+                run=ready.found.name,
             ),
         )
     lines = [msg("{state} is not used: {why}", state=place, why=why) for place, why in ready.passed]
     said = msg(
         "{run} continues from {state}, after step {step} of {total}",
-        run=ready.found.root,
+        run=ready.found.name,
         state=way.state.path.relative_to(ready.found.root),
         step=way.how.step,
         total=ready.found.record.planned_steps,
