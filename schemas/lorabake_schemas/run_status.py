@@ -69,8 +69,8 @@ class RunSummary(StrictModel):
     of a run that is over. ``lora`` is the finished LoRA, ``resume_step`` the step from which it can be resumed.
     ``supervisor`` and ``trainer`` are process ids on ``host``; ``supervised`` is false if only the trainer is left.
     ``stop_after`` is what a requested stop waits for: "after-epoch" or "after-save". ``stalled`` means that nothing has
-    moved for far longer than usual. ``settings`` (of `ls`) are the recipe's keys that are not the same in all listed runs of its
-    recipe, with the value in this run; null if its recipe does not have that key.
+    moved for far longer than usual. ``settings`` (of `ls`) are the recipe's keys that are not the same in all listed
+    runs of its recipe, with the value in this run; null if its recipe does not have that key.
     """
 
     name: EscapedText
