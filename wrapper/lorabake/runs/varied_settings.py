@@ -56,24 +56,21 @@ def _read_settings(recipe: str) -> dict[str, JsonValue]:
 
 def _iter_settings(name: str, value: object) -> Iterator[tuple[str, JsonValue]]:
     """Tables in a list are numbered from the second on: ``concept.num_repeats``, ``concept#2.num_repeats``."""
+    entries = cast("list[object]", value) if isinstance(value, list) else []
     if isinstance(value, dict):
         for key, each in cast("dict[str, object]", value).items():
             yield from _iter_settings(f"{name}.{key}" if name else key, each)
-    elif isinstance(value, list) and any(isinstance(each, dict) for each in cast("list[object]", value)):
-        for number, each in enumerate(cast("list[object]", value), 1):
+    elif any(isinstance(each, dict) for each in entries):
+        for number, each in enumerate(entries, 1):
             yield from _iter_settings(name if number == 1 else f"{name}#{number}", each)
     else:
-        yield escape_undecodable(name), _to_json(value)
+        yield escape_undecodable(name), _to_json(cast("object", value))
 
 
 def _to_json(value: object) -> JsonValue:
     """TOML's dates as text, its NaN and infinity as in events, and texts that can be written as UTF-8."""
-    match value:
-        case list():
-            return [_to_json(each) for each in cast("list[object]", value)]
-        case float():
-            return encode_number(value)
-        case bool() | int():
-            return value
-        case _:
-            return escape_undecodable(str(value))
+    if isinstance(value, list):
+        return [_to_json(each) for each in cast("list[object]", value)]
+    if isinstance(value, float):
+        return encode_number(value)
+    return value if isinstance(value, bool | int) else escape_undecodable(str(value))
