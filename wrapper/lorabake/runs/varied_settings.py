@@ -56,7 +56,7 @@ def _read_settings(recipe: str) -> dict[str, JsonValue]:
 
 def _iter_settings(name: str, value: object) -> Iterator[tuple[str, JsonValue]]:
     """Tables in a list are numbered from the second on: ``concept.num_repeats``, ``concept#2.num_repeats``."""
-    entries = cast("list[object]", value) if isinstance(value, list) else []
+    entries = _list_entries(value)
     if isinstance(value, dict):
         for key, each in cast("dict[str, object]", value).items():
             yield from _iter_settings(f"{name}.{key}" if name else key, each)
@@ -64,7 +64,11 @@ def _iter_settings(name: str, value: object) -> Iterator[tuple[str, JsonValue]]:
         for number, each in enumerate(entries, 1):
             yield from _iter_settings(name if number == 1 else f"{name}#{number}", each)
     else:
-        yield escape_undecodable(name), _to_json(cast("object", value))
+        yield escape_undecodable(name), _to_json(value)
+
+
+def _list_entries(value: object) -> list[object]:
+    return cast("list[object]", value) if isinstance(value, list) else []
 
 
 def _to_json(value: object) -> JsonValue:
