@@ -210,7 +210,8 @@ class RunPart(StrictModel):
 
     ``state`` is the state folder that it was resumed from, relative to the run folder. ``first_step`` is how many steps
     were trained before. sd-scripts counts steps from 0 again; ``offset`` converts its numbers to the run's.
-    ``log_from`` is the length of the trainer's log at its start, in bytes.
+    ``log_from`` is the length of the trainer's log at its start, in bytes. ``seat`` is this machine's own of a start on
+    several, None on one.
     """
 
     number: Annotated[int, Field(ge=1, le=999)]
@@ -222,6 +223,7 @@ class RunPart(StrictModel):
     first_step: int = 0
     offset: int = 0
     log_from: int = 0
+    seat: Seat | None = None
     outcome: Outcome | None = None
 
 

@@ -5,21 +5,19 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import cast
 
 import pytest
 
 from lorabake.errors import InterruptedRunError, ResourceError
 from lorabake.jobs import machines, meeting
-from lorabake.jobs.machines import OtherMachines, ensure_port_free, gather_others
-from lorabake.jobs.meeting import Connection, FailedMachine, Gathering
+from lorabake.jobs.machines import OtherMachines, TrainingSite, ensure_port_free, start_with_others
+from lorabake.jobs.meeting import Connection, FailedMachine, Gathering, Meeting
 from lorabake.jobs.supervisor import STOPPED_ON_REQUEST
 from lorabake.runs.folder import RunPaths
-from lorabake.runs.gpu_locks import BusyGpuError, GpuReservation, reserve_gpus
-from lorabake.runs.launch_request import LaunchRequest
+from lorabake.runs.gpu_locks import BusyGpuError, GpuReservation, GpuUse, reserve_gpus
 from lorabake.runs.stop_request import StopSchedule, request_stop
 from lorabake.util.machine import GpuDevice
 from lorabake_schemas.events import Stopping
@@ -34,35 +32,33 @@ LIMIT_S = 20.0
 def ignore(_said: Message) -> None: ...
 
 
-def several(root: Path, gpus: GpuReservation | None = None) -> LaunchRequest:
-    """The first of two machines."""
-    plan, seat = SimpleNamespace(launch=LaunchPlan(num_processes=2)), Seat(rank=0, machines=2, address="127.0.0.1")
-    provenance = SimpleNamespace(digest="d")
-    return cast("LaunchRequest", SimpleNamespace(root=root, plan=plan, seat=seat, provenance=provenance, gpus=gpus))
-
-
-def test_the_gpu_of_the_first_machine_is_locked_before_the_others_come(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("use", ["refuse", "wait"])
+def test_the_gpu_of_the_first_machine_is_locked_while_it_waits_for_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: GpuUse
 ) -> None:
-    """So that with --wait-for-gpu they find it when it is free, and do not end because it is busy."""
-    gpus, came = GpuReservation(tmp_path, (GpuDevice("GPU-1"),)), list[bool]()
+    """With --wait-for-gpu the others are let in meanwhile; else nothing is waited for."""
+    gpus, seat = GpuReservation(tmp_path, (GpuDevice("GPU-1"),)), Seat(rank=0, machines=2, address="127.0.0.1")
+    asked, trained = list[bool](), cast("Record", object())
 
-    def gather(*_: object) -> Gathering:
-        came.append(gpus.find_user() is not None)
+    def gather(_meeting: Meeting, is_ready: Callable[[], bool], _tell: object) -> Gathering:
+        with reserve_gpus(gpus, tmp_path / "other"):
+            asked.append(is_ready())
+        asked.append(is_ready())
+        assert gpus.find_user() is not None
         return Gathering()
 
-    def list_parts(_: object) -> dict[str, str]:
-        return {}
+    def train(_others: OtherMachines) -> Record:
+        assert gpus.find_user() is None  # the run locks it
+        return trained
 
     monkeypatch.setattr(machines, "gather_machines", gather)
-    monkeypatch.setattr(machines, "list_digest_parts", list_parts)
-    request = several(tmp_path / "run", gpus)
-    with reserve_gpus(gpus, tmp_path / "other"), pytest.raises(BusyGpuError):
-        gather_others(request, ignore)
-    assert came == []
-    gather_others(request, ignore)
-    assert came == [True]
-    assert gpus.find_user() is None  # the run locks it
+    site, meeting = TrainingSite(tmp_path / "run", gpus, use), Meeting(seat, 1, "d", {})
+    if use == "refuse":
+        with pytest.raises(BusyGpuError):
+            start_with_others(site, meeting, train, ignore)
+    else:
+        assert start_with_others(site, meeting, train, ignore) is trained
+        assert asked == [False, True]
 
 
 @pytest.fixture
@@ -82,7 +78,7 @@ def test_a_run_that_the_user_stops_here_is_interrupted_though_another_machine_fa
     tmp_path: Path, failing: tuple[Gathering, Connection], reason: str, *, asked: bool
 ) -> None:
     gathering, other = failing
-    others, paths = OtherMachines(several(tmp_path), gathering), RunPaths(tmp_path)
+    others, paths = OtherMachines(tmp_path, gathering), RunPaths(tmp_path)
     if asked:
         request_stop(paths, "soon")
 

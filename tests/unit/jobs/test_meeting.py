@@ -14,8 +14,8 @@ import pytest
 
 from lorabake.errors import BusyError, MachineError
 from lorabake.jobs import meeting
-from lorabake.jobs.meeting import Connection, FailedMachine, Gathering, gather_machines, meet_first_machine
-from lorabake_schemas.messages import Message
+from lorabake.jobs.meeting import Connection, FailedMachine, Gathering, Meeting, gather_machines, meet_first_machine
+from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.seat import Seat
 
 PARTS = {"train.toml": "a", "base 1": "b"}
@@ -54,9 +54,18 @@ def connect(port: int) -> socket.socket:
 def ignore(_said: Message) -> None: ...
 
 
-def first(port: int, machines: int = 2, tell: Callable[[Message], None] = ignore) -> Gathering:
+def at_once_ready() -> bool:
+    return True
+
+
+def first(
+    port: int,
+    machines: int = 2,
+    tell: Callable[[Message], None] = ignore,
+    is_ready: Callable[[], bool] = at_once_ready,
+) -> Gathering:
     seat = Seat(rank=0, machines=machines, address="127.0.0.1")
-    led = gather_machines(seat, port, "d", PARTS, tell)
+    led = gather_machines(Meeting(seat, port, "d", PARTS), is_ready, tell)
     OPEN.append(led)
     return led
 
@@ -68,9 +77,10 @@ def other(
     digest: str = "d",
     parts: dict[str, str] | None = None,
     address: str = "127.0.0.1",
+    is_ready: Callable[[], bool] = at_once_ready,
 ) -> tuple[Connection, str, str]:
     seat = Seat(rank=rank, machines=machines, address=address)
-    found = meet_first_machine(seat, port, digest, parts or PARTS, ignore)
+    found = meet_first_machine(Meeting(seat, port, digest, parts or PARTS), is_ready, ignore)
     OPEN.append(found[0])
     return found
 
@@ -80,8 +90,13 @@ def at_once(*calls: Callable[[], Any]) -> list[Future[Any]]:
         return [pool.submit(call) for call in calls]
 
 
-def begin(port: int, machines: int = 2, tell: Callable[[Message], None] = ignore) -> Gathering:
-    gathering = first(port, machines, tell)
+def begin(
+    port: int,
+    machines: int = 2,
+    tell: Callable[[Message], None] = ignore,
+    is_ready: Callable[[], bool] = at_once_ready,
+) -> Gathering:
+    gathering = first(port, machines, tell, is_ready)
     gathering.begin("/runs/a-001", "now")
     return gathering
 
@@ -190,7 +205,7 @@ def test_one_that_is_started_again_takes_its_place() -> None:
 
     def join_twice() -> str:
         with connect(port) as early:
-            early.sendall(json.dumps({"rank": 1, "machines": 3, "digest": "d"}).encode() + b"\n")
+            early.sendall(json.dumps({"rank": 1, "machines": 3, "digest": "d"}).encode() + b'\n{"ready": true}\n')
             again = threading.Thread(target=lambda: other(port, 1, 3))
             again.start()
             deadline = time.monotonic() + LIMIT_S
@@ -278,3 +293,85 @@ def test_a_first_machine_that_ends_before_the_run_leaves_nobody_waiting() -> Non
     _, joined = at_once(leave, lambda: other(port))
     with pytest.raises(MachineError):
         joined.result(LIMIT_S)
+
+
+def after(count: int) -> Callable[[], bool]:
+    """Ready when it is asked for the third time, for example."""
+    asked = list[int]()
+
+    def is_ready() -> bool:
+        asked.append(1)
+        return len(asked) >= count
+
+    return is_ready
+
+
+@pytest.mark.parametrize(("here", "there"), [(20, 1), (1, 20), (12, 20)])
+def test_waiting_for_a_gpu_is_not_limited(monkeypatch: pytest.MonkeyPatch, here: int, there: int) -> None:
+    """Neither on the first machine nor on another one: the time to come is for those that are not there."""
+    monkeypatch.setattr(meeting, "ARRIVAL_LIMIT_S", 0.2)
+    port, said = free_port(), list[Message]()
+    monkeypatch.setattr(meeting, "SILENCE_LIMIT_S", 0.5)
+    led, joined = at_once(
+        lambda: begin(port, tell=said.append, is_ready=after(here)), lambda: other(port, is_ready=after(there))
+    )
+    assert joined.result(LIMIT_S)[1] == "/runs/a-001"
+    assert led.result().others[1].is_ready is True
+    assert len([each for each in said if "GPU" in each]) == (there > 1)
+
+
+def test_a_gpu_that_is_not_waited_for_ends_the_meeting() -> None:
+    def refuse() -> bool:
+        raise BusyError(msg("busy"))
+
+    with pytest.raises(BusyError):
+        first(free_port(), is_ready=refuse)
+
+
+def test_one_that_leaves_before_the_run_begins_may_come_again() -> None:
+    port, said = free_port(), list[Message]()
+
+    def leave_and_come() -> tuple[Connection, str, str]:
+        with connect(port) as early:
+            early.sendall(json.dumps({"rank": 1, "machines": 3, "digest": "d"}).encode() + b"\n" + b'{"ready": true}\n')
+            wait_for(said, 2)  # that it waits, and that the machine is ready
+        wait_for(said, 3)
+        other_one = threading.Thread(target=lambda: other(port, 2, 3))
+        other_one.start()
+        found = other(port, 1, 3)
+        other_one.join(LIMIT_S)
+        return found
+
+    led, joined = at_once(lambda: begin(port, 3, said.append), leave_and_come)
+    assert joined.result(LIMIT_S)[1] == "/runs/a-001"
+    assert sorted(led.result().others) == [1, 2]
+
+
+def wait_for(said: list[Message], count: int) -> None:
+    deadline = time.monotonic() + LIMIT_S
+    while len(said) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_machine_that_says_nothing_any_more_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As one that was switched off: its connection stays open."""
+    port, stopped = free_port(), threading.Event()
+    led, joined = at_once(lambda: begin(port), lambda: other(port))
+    gathering: Gathering = led.result(LIMIT_S)
+    monkeypatch.setattr(meeting, "SILENCE_LIMIT_S", 0.3)
+    with gathering.watched(stopped.set):
+        assert stopped.wait(LIMIT_S)
+    assert gathering.failed == FailedMachine(1)
+    joined.result()[0].close()
+
+
+def test_a_pause_of_this_process_is_not_the_silence_of_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a scheduler suspends a job and resumes it."""
+    here, there = socket.socketpair()
+    connection, now = Connection(here), time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 10_000)
+    assert connection.receive(0) is None
+    assert not connection.is_lost
+    here.close()
+    there.close()

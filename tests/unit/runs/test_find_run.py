@@ -231,3 +231,13 @@ def test_runs_below_a_folder_and_those_that_were_recorded(tmp_path: Path) -> Non
     assert names(near) == ["runs/b-001"]
     with pytest.raises(MachineError):
         list_runs(tmp_path / "nowhere", here, home)
+
+
+@pytest.mark.parametrize("named", ["runs/lum-001", "lum-001"])
+def test_the_folder_of_another_machine_leads_to_the_first(tmp_path: Path, named: str) -> None:
+    log = tmp_path / "runs" / "lum-001" / "logs" / "machine-1.log"
+    log.parent.mkdir(parents=True)
+    log.touch()
+    assert "another machine" in refusal(named, tmp_path).message
+    write_record(RunPaths(log.parents[1]), record())
+    assert find_run(named, tmp_path).root == log.parents[1]

@@ -180,8 +180,7 @@ def _compare_record(record: Record, plan: Plan, was: _Recompiled) -> Iterator[Ch
     then |= {"seed": str(seed if isinstance(seed, int) else 0), "planned_steps": str(plan.forecast.steps)}
     now |= {"seed": str(record.seed), "planned_steps": str(record.planned_steps)}
     argv, env = _plan_start(record, plan)
-    alone, _ = _plan_start(record.model_copy(update={"seat": None}), plan)
-    then["argv"], now["argv"] = shlex.join(argv), shlex.join(_recorded_start(argv, alone, record))
+    then["argv"], now["argv"] = shlex.join(argv), shlex.join(_recorded_start(argv, record, plan))
     expected = {name: escape_undecodable(value) for name, value in recorded_env(env).items()}
     then |= {f"environment.{name}": value for name, value in expected.items()}
     now |= {f"environment.{name}": value for name, value in record.environment.items() if name in expected}
@@ -207,14 +206,14 @@ def _plan_start(record: Record, plan: Plan) -> tuple[tuple[str, ...], Mapping[st
     return tuple(map(escape_undecodable, argv)), env
 
 
-def _recorded_start(argv: tuple[str, ...], alone: tuple[str, ...], record: Record) -> tuple[str, ...]:
-    """The first recorded command of the run or of a part that is not this one; a resumed part's has additions.
-
-    A run on several machines is resumed ``alone``, on one.
-    """
+def _recorded_start(argv: tuple[str, ...], record: Record, plan: Plan) -> tuple[str, ...]:
+    """The first recorded command of the run or of a part that is not this one; a resumed part's has additions, and may
+    be of another seat."""
     first, resumed = [record.argv, *(part.argv for part in record.parts[:1])], record.parts[1:]
     edited = [each for each in first if each != argv]
-    edited += [part.argv for part in resumed if not _has_in_order(part.argv, alone[1:])]
+    for part in resumed:
+        wanted, _ = _plan_start(record.model_copy(update={"seat": part.seat}), plan)
+        edited += [] if _has_in_order(part.argv, wanted[1:]) else [part.argv]
     return edited[0] if edited else argv
 
 

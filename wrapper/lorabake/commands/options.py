@@ -178,19 +178,34 @@ class RunOptions(NamedTuple):
 
 
 def resume_options(command: Command) -> Command:
-    """--dry-run, --detach, --wait-for-gpu and --share-gpu, passed to the command as ``options``."""
+    """--dry-run, --detach, --wait-for-gpu, --share-gpu and this machine's place among several, passed to the command
+    as ``options``."""
 
     @functools.wraps(command)
-    def with_options(*, dry_run: bool, detach: bool, wait_for_gpu: bool, share_gpu: bool, **others: object) -> None:
+    def with_options(
+        *,
+        dry_run: bool,
+        detach: bool,
+        wait_for_gpu: bool,
+        share_gpu: bool,
+        machines: int | None,
+        machine_rank: int | None,
+        main_address: str | None,
+        **others: object,
+    ) -> None:
         if wait_for_gpu and share_gpu:
             raise click.UsageError(msg("--wait-for-gpu and --share-gpu cannot be used together"))
         use: GpuUse = "wait" if wait_for_gpu else "share" if share_gpu else "refuse"
-        command(options=RunOptions(dry_run=dry_run, detach=detach, use=use), **others)
+        seat = (machines, machine_rank, main_address)
+        command(options=RunOptions(dry_run=dry_run, detach=detach, use=use, seat=seat), **others)
 
     wait = msg("Wait until no other run uses the GPU (default: stop with exit code 5).")
     share = msg("Train even if another run uses the GPU.")
+    made: Command = with_options
+    for option in reversed(SEAT_OPTIONS):
+        made = option(made)
     with_gpus = click.option("--wait-for-gpu", is_flag=True, help=wait)(
-        click.option("--share-gpu", is_flag=True, help=share)(with_options)
+        click.option("--share-gpu", is_flag=True, help=share)(made)
     )
     return DRY_RUN_OPTION(DETACH_OPTION(with_gpus))
 
@@ -204,27 +219,20 @@ def rerun_options(command: Command) -> Command:
         options: RunOptions,
         refresh_cache: bool,
         rehearse: bool = False,
-        machines: int | None = None,
-        machine_rank: int | None = None,
-        main_address: str | None = None,
         once: bool = False,
         **others: object,
     ) -> None:
         if refresh_cache and (rehearse or options.dry_run):
             raise click.UsageError(msg("--refresh-cache deletes files, so it only works in a real run"))
-        seat = (machines, machine_rank, main_address)
-        changed = options._replace(rehearse=rehearse, refresh_cache=refresh_cache, once=once, seat=seat)
-        command(options=changed, **others)
+        command(options=options._replace(rehearse=rehearse, refresh_cache=refresh_cache, once=once), **others)
 
     stale = msg("First delete sd-scripts' caches that do not match images or settings (S19).")
     return resume_options(click.option("--refresh-cache", is_flag=True, help=stale)(with_options))
 
 
 def run_options(command: Command) -> Command:
-    """The same with --rehearse, --once, and this machine's place among several."""
+    """The same with --rehearse and --once."""
     made: Command = rerun_options(command)
-    for option in reversed(SEAT_OPTIONS):
-        made = option(made)
     rehearse = click.option("--rehearse", is_flag=True, help=msg("Simulate the whole run without training."))
     once = msg("Leave what has finished, skip what is in progress, resume what was interrupted, start the rest.")
     return rehearse(click.option("--once", is_flag=True, help=once)(made))

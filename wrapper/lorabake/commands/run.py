@@ -119,11 +119,19 @@ def _run_one(order: RunRequest, *, dry_run: bool, as_json: bool) -> None:
         command = workflow.preview_run_command(prepared, get_environment())
         write_out(format_dry_run(prepared, command, make_text_layout(), as_json=as_json))
         return
-    if prepared.seat is not None and prepared.seat.rank:
-        sys.exit(workflow.join_first_machine(prepared, prepared.seat, get_environment(), stderr_printer()))
+    exit_if_joined(prepared)
     record = workflow.execute_run(prepared, get_environment(), stderr_printer())
     show_run_outcome(record, prepared.root, as_json=as_json)
     sys.exit(workflow.exit_code(record))
+
+
+def exit_if_joined(prepared: PreparedRun) -> None:
+    """On every machine but the first of several: train along with it, and end this program with the run's exit code."""
+    from lorabake.jobs import run as workflow
+
+    seat, env, tell = prepared.seat, get_environment(), stderr_printer()
+    if seat is not None and seat.rank:
+        sys.exit(workflow.join_first_machine(prepared, workflow.make_request(prepared, env, tell), seat, tell))
 
 
 def _run_several(orders: Sequence[RunRequest], *, once: bool, as_json: bool) -> None:

@@ -32,8 +32,8 @@ from lorabake.commands.options import (
     user_trainer_options,
 )
 from lorabake.commands.output.console import write_err, write_out
-from lorabake.commands.run import show_run_outcome
-from lorabake_schemas.messages import Message, literal, msg
+from lorabake.commands.run import exit_if_joined, show_run_outcome
+from lorabake_schemas.messages import literal, msg
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Mapping, Sequence
@@ -98,6 +98,7 @@ def resume(
     from lorabake.jobs.resume import prepare
     from lorabake.jobs.run import exit_code
     from lorabake.runs.index import find_run
+    from lorabake.runs.seat import SeatOptions
     from lorabake.trainer.environment import find_recorded_trainer
 
     found, env = find_run(run, Path.cwd()), get_environment()
@@ -113,15 +114,18 @@ def resume(
             if ready.way
             else None
         )
-        command = prepare.preview_resume_command(ready, made, trainer) if made is not None else ()
+        seat = prepare.find_resume_seat(ready, made, SeatOptions(*options.seat), env)
+        command = prepare.preview_resume_command(ready, made, trainer, seat) if made is not None else ()
         write_out(format_resume(ready, command, make_text_layout(), as_json=as_json))
         return
     made, trainer = prepare.prepare_continuation(ready, choice, env, say_line)
-    if made is not None:
-        refuse_drift(found, env, made.differences, own, allowed=with_drift)
+    seat = prepare.find_resume_seat(ready, made, SeatOptions(*options.seat), env, detach=options.detach)
+    drift = refuse_drift(found, env, made.differences, own, allowed=with_drift) if made is not None else ()
     for line in prepare.describe_resume(ready):
         say_line(line)
-    how = prepare.StartOptions(terminal_display(verbose), options.detach, options.use, say_line)
+    how = prepare.StartOptions(terminal_display(verbose), options.detach, options.use, say_line, seat, drift)
+    if seat is not None and seat.rank:
+        sys.exit(prepare.join_resumed_run(ready, made, trainer, env, how, seat))
     record = prepare.resume_run(ready, made, trainer, env, how)
     show_run_outcome(record, found.root, as_json=as_json)
     sys.exit(exit_code(record))
@@ -207,7 +211,7 @@ def refuse_drift(
     own: tuple[Path, Path] | None = None,
     *,
     allowed: bool,
-) -> tuple[Message, ...]:
+) -> tuple[VerifyDifference, ...]:
     """What differs from when the run was made, ``more`` among it, on stderr, too. ``own`` is the trainer that this
     command line names. Raises MachineError unless that is ``allowed``."""
     from lorabake.analysis.verify import find_drift
@@ -224,7 +228,7 @@ def refuse_drift(
         if not allowed:
             said = msg("the files, settings or trainer of {run} have changed", run=found.name)
             raise MachineError(said, msg("restore the original, or train anyway with --with-drift"))
-    return tuple(literal(difference.message) for difference in differences)
+    return differences
 
 
 @command(
@@ -256,19 +260,21 @@ def rerun(
     from lorabake.jobs import rerun as rerunning
     from lorabake.jobs import run as workflow
     from lorabake.runs.index import find_run
+    from lorabake.runs.seat import SeatOptions
 
     found, env, show = find_run(run, Path.cwd()), get_environment(), stderr_printer()
     if options.refresh_cache and found.record.rehearsal:
         raise click.UsageError(msg("--refresh-cache deletes files, so it only works in a real run"))
     display = terminal_display(verbose)
     order = rerunning.RerunRequest(
-        found, choice, run_dir, with_drift, options.refresh_cache, display, options.detach, options.use
-    )
+        found, choice, run_dir, with_drift, options.refresh_cache, display, options.detach, options.use,
+        SeatOptions(*options.seat),
+    )  # fmt: skip
     rerunning.ensure_rerun_trainer(order, env, show, install_it=not options.dry_run)
     drift = refuse_drift(found, env, own=find_named_trainer(choice), allowed=with_drift)
     for said in variable_remarks(found.record, env):
         show(said)
-    prepared = rerunning.prepare_rerun(order, drift, env)
+    prepared = rerunning.prepare_rerun(order, tuple(literal(each.message) for each in drift), env)
     for deleted in prepared.refreshed:
         show(deleted)
     show_findings(prepared.examination, as_json=as_json)
@@ -277,6 +283,7 @@ def rerun(
         command = workflow.preview_run_command(prepared, env)
         write_out(format_dry_run(prepared, command, make_text_layout(), as_json=as_json))
         return
+    exit_if_joined(prepared)
     record = workflow.execute_run(prepared, env, show)
     show_run_outcome(record, prepared.root, as_json=as_json)
     if words := rerunning.compare_with_original(found, record, prepared.root):

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, TypeVar
 
 from lorabake.runs.command import VISIBLE_GPUS, select_gpus
-from lorabake.runs.gpu_locks import BusyGpuError, GpuReservation
+from lorabake.runs.gpu_locks import BusyGpuError, GpuReservation, reserve_gpus
 from lorabake.util.machine import list_gpus
 from lorabake.util.paths import lorabake_home
 from lorabake_schemas.messages import Message, msg
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Generator, Mapping
+    from pathlib import Path
 
     from lorabake.runs.gpu_locks import GpuUse
     from lorabake_schemas.plan import LaunchPlan
@@ -53,10 +55,48 @@ def start_on_free_gpus(
 
 
 def _wait_for_gpus(wanted: GpuReservation, tell: Callable[[Message], None]) -> None:
-    """Reports whom it waits for, again if that changes."""
-    reported: Message | None = None
+    report = _report_changes(tell)
     while (busy := wanted.find_user()) is not None:
+        report(busy)
+        time.sleep(GPU_POLL_S)
+
+
+def _report_changes(tell: Callable[[Message], None]) -> Callable[[BusyGpuError], None]:
+    """Reports whom this run waits for, again if that changes."""
+    reported: Message | None = None
+
+    def report(busy: BusyGpuError) -> None:
+        nonlocal reported
         if busy.message != reported:
             reported = busy.message
             tell(msg("waiting: {why}", why=reported))
-        time.sleep(GPU_POLL_S)
+
+    return report
+
+
+@contextmanager
+def lock_free_gpus(
+    wanted: GpuReservation | None, use: GpuUse, root: Path, tell: Callable[[Message], None]
+) -> Generator[Callable[[], bool]]:
+    """A function that locks the GPUs for the run in ``root`` if they are free, and returns whether they are locked; at
+    the end they are released.
+
+    The function raises BusyGpuError if another run uses one, unless it is waited for.
+    """
+    report, is_locked = _report_changes(tell), False
+
+    with ExitStack() as stack:
+
+        def lock() -> bool:
+            nonlocal is_locked
+            if not is_locked:
+                try:
+                    stack.enter_context(reserve_gpus(wanted, root))
+                    is_locked = True
+                except BusyGpuError as busy:
+                    if use != "wait":
+                        raise
+                    report(busy)
+            return is_locked
+
+        yield lock

@@ -8,24 +8,30 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from lorabake.errors import InterruptedRunError, MachineError, SetupError
-from lorabake.jobs.meeting import USER_STOP_CODE, Connection, meet_first_machine, meeting_port
+from lorabake.jobs.gpus import lock_free_gpus
+from lorabake.jobs.machines import last_start
+from lorabake.jobs.meeting import BEAT_S, USER_STOP_CODE, Connection, Meeting, meet_first_machine
 from lorabake.runs.folder import RunPaths, create_run_folder
-from lorabake.runs.launch_request import build_initial_files, list_digest_parts
-from lorabake.runs.record import read_record_fields
+from lorabake.runs.launch_request import build_initial_files
+from lorabake.runs.record import read_record
 from lorabake.util.files import make_folders, open_append, remove_file
 from lorabake.util.process import Command, SupervisionOptions, supervise
 from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from lorabake.jobs.machines import TrainingSite
     from lorabake.runs.launch_request import LaunchRequest
     from lorabake.util.process import RunningCommand
     from lorabake_schemas.messages import Message
+    from lorabake_schemas.plan import Plan
     from lorabake_schemas.seat import Seat
 
 POLL_S = 0.2
@@ -36,68 +42,108 @@ CACHES_ON_DISK = ("cache_latents_to_disk", "cache_text_encoder_outputs_to_disk")
 STOPPED_BY_FIRST = "the first machine"
 
 
-def join_run(request: LaunchRequest, seat: Seat, tell: Callable[[Message], None]) -> int:
+class HomeFolder(NamedTuple):
+    """Where this machine's processes work, and the command there; it gets its own log."""
+
+    paths: RunPaths
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Participation:
+    """What this machine adds to the training of the first one.
+
+    ``prepare`` makes the folder when the training starts; it gets the run folder on the first machine, and when the
+    run was started there. The two waits are those of the shutdown ladder, in seconds.
+    """
+
+    env: Mapping[str, str]
+    prepare: Callable[[Path, str], HomeFolder]
+    interrupt_s: float = 10.0
+    terminate_s: float = 5.0
+
+
+def join_run(request: LaunchRequest, site: TrainingSite, meeting: Meeting, tell: Callable[[Message], None]) -> int:
+    """Train a new run along with the first machine; the exit code of the run. Raises what ``join_training`` does."""
+    prepare = partial(prepare_folder, request)
+    part = Participation(request.env, prepare, request.interrupt_s, request.terminate_s)
+    return join_training(part, site, meeting, tell)
+
+
+def join_training(part: Participation, site: TrainingSite, meeting: Meeting, tell: Callable[[Message], None]) -> int:
     """Train along with the first machine; the exit code of the run.
 
     Raises MachineError if this machine cannot join, or loses the first one, SetupError if its processes cannot be
-    started, InterruptedRunError if the user stopped them here.
+    started, InterruptedRunError if the user stopped them here, BusyGpuError if another run uses a GPU of this machine
+    that is not waited for.
     """
-    parts = list_digest_parts(request)
-    port = meeting_port(request.plan.launch, seat)
-    first, root, started = meet_first_machine(seat, port, request.provenance.digest, parts, tell)
-    try:
-        paths = RunPaths(Path(root)) if _is_same_run(Path(root), request, started) else None
-        log = prepare_folder(request, paths, seat)
-        tell(msg("training with the first machine; this machine's log is {log}", log=log))
-        return _train_along(request, log, first)
-    except (InterruptedRunError, KeyboardInterrupt):
-        first.send({"ended": USER_STOP_CODE})
-        raise
-    except BaseException:
-        first.send({"ended": 1})
-        raise
-    finally:
-        first.close()
+    with lock_free_gpus(site.gpus, site.use, site.root, tell) as are_locked:
+        first, root, started = meet_first_machine(meeting, are_locked, tell)
+        try:
+            home = part.prepare(Path(root), started)
+            log = open_machine_log(home.paths, meeting.seat)
+            tell(msg("training with the first machine; this machine's log is {log}", log=log))
+            return _train_along(part, home, log, first)
+        except (InterruptedRunError, KeyboardInterrupt):
+            first.send({"ended": USER_STOP_CODE})
+            raise
+        except BaseException:
+            first.send({"ended": 1})
+            raise
+        finally:
+            first.close()
 
 
-def _is_same_run(root: Path, request: LaunchRequest, started: str) -> bool:
-    """Whether the first machine's run folder is on a disk that this one shares."""
+def has_started(root: Path, started: str, digest: str | None) -> bool:
+    """Whether the run that the first machine has just started is in this folder, so that both share the disk."""
     deadline = time.monotonic() + RECORD_LIMIT_S
     while time.monotonic() < deadline:
-        fields = read_record_fields(root)
-        if fields:
-            return (fields.get("digest"), fields.get("started")) == (request.provenance.digest, started)
+        with suppress(MachineError):
+            record = read_record(RunPaths(root).record)
+            if (record.digest, last_start(record)) == (digest, started):
+                return True
         time.sleep(POLL_S)
     return False
 
 
-def prepare_folder(request: LaunchRequest, shared: RunPaths | None, seat: Seat) -> Path:
-    """The log of this machine, in the run folder or in one of its own. Raises MachineError."""
-    if shared is None and any(request.plan.value(option) for option in CACHES_ON_DISK):
+def prepare_folder(request: LaunchRequest, root: Path, started: str) -> HomeFolder:
+    """The run folder, or one of this machine's own with the same files. Raises MachineError."""
+    if has_started(root, started, request.provenance.digest):
+        return HomeFolder(RunPaths(root), request.argv)
+    ensure_disk_not_needed(request.plan)
+    paths = RunPaths(request.root)
+    create_run_folder(paths, build_initial_files(request))
+    with suppress(OSError):
+        remove_file(paths.room, within=paths.root)  # nothing is recorded here
+    return HomeFolder(paths, request.argv)
+
+
+def ensure_disk_not_needed(plan: Plan) -> None:
+    """Raises MachineError for a training whose machines need a shared disk."""
+    if any(plan.value(option) for option in CACHES_ON_DISK):
         raise MachineError(
             msg("caches on disk are made by all machines together, and this one does not share the first one's disk"),
             msg("remove cache_latents_to_disk from the recipe, or train on a shared disk"),
         )
-    paths = shared or RunPaths(request.root)
+
+
+def open_machine_log(paths: RunPaths, seat: Seat) -> Path:
+    """The log of this machine. Raises MachineError if it cannot be written."""
     log = paths.log.with_name(f"machine-{seat.rank}.log")
-    if shared is None:
-        create_run_folder(paths, build_initial_files(request))
     try:
         make_folders(log.parent, within=paths.root)
         open_append(log, within=paths.root).close()
-        if shared is None:
-            remove_file(paths.room, within=paths.root)  # nothing is recorded here
     except OSError as error:
         why = error.strerror or str(error)
         raise MachineError(msg("cannot write {path}: {why}", path=log, why=why)) from error
     return log
 
 
-def _train_along(request: LaunchRequest, log: Path, first: Connection) -> int:
+def _train_along(part: Participation, home: HomeFolder, log: Path, first: Connection) -> int:
     """Run this machine's processes until they end, then wait for the verdict of the first machine."""
-    how = SupervisionOptions(log=log, interrupt_s=request.interrupt_s, terminate_s=request.terminate_s)
-    root, code = log.parent.parent, None
-    with supervise(Command(request.argv, root.absolute(), request.env), how) as running:
+    how = SupervisionOptions(log=log, interrupt_s=part.interrupt_s, terminate_s=part.terminate_s)
+    code = None
+    with supervise(Command(home.argv, home.paths.root.absolute(), part.env), how) as running:
         code = _follow_first(running, first)
         if running.stopped_by not in {None, STOPPED_BY_FIRST}:
             raise InterruptedRunError(msg("{how}; the log is in {path}", how=running.stopped_by or "", path=log))
@@ -117,8 +163,9 @@ def _train_along(request: LaunchRequest, log: Path, first: Connection) -> int:
 def _follow_first(running: RunningCommand, first: Connection) -> int | None:
     """Wait for the end of the processes; they are stopped if the run ends without them. The run's exit code, if the
     first machine has said it by then."""
-    code, ended_at = None, None
+    code, ended_at, beat_at = None, None, 0.0
     while not running.wait(POLL_S):
+        beat_at = _give_sign(first, beat_at)
         code = _read_result(first, 0) if code is None else code
         if ended_at is None and (code is not None or first.is_lost):
             ended_at = time.monotonic()
@@ -129,10 +176,19 @@ def _follow_first(running: RunningCommand, first: Connection) -> int | None:
 
 
 def _await_result(first: Connection) -> int | None:
-    deadline, code = time.monotonic() + RESULT_LIMIT_S, None
+    deadline, code, beat_at = time.monotonic() + RESULT_LIMIT_S, None, 0.0
     while code is None and not first.is_lost and time.monotonic() < deadline:
+        beat_at = _give_sign(first, beat_at)
         code = _read_result(first, 1.0)
     return code
+
+
+def _give_sign(first: Connection, beat_at: float) -> float:
+    """Show the first machine that this one is alive, if it is time; when it is again."""
+    if time.monotonic() < beat_at:
+        return beat_at
+    first.send({})
+    return time.monotonic() + BEAT_S
 
 
 def _read_result(first: Connection, seconds: float) -> int | None:

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorabake.errors import InterruptedRunError, LorabakeError, MachineError, ResourceError
-from lorabake.jobs.meeting import MAX_PORT, USER_STOP_CODE, Gathering, gather_machines, meeting_port
+from lorabake.jobs.gpus import lock_free_gpus, start_on_free_gpus
+from lorabake.jobs.meeting import MAX_PORT, USER_STOP_CODE, Gathering, gather_machines
 from lorabake.jobs.supervisor import STOPPED_ON_REQUEST
 from lorabake.runs.command import process_port
 from lorabake.runs.events import EventLog
 from lorabake.runs.finalize import finalize_run, resume_command_hint
 from lorabake.runs.folder import RunPaths
-from lorabake.runs.gpu_locks import reserve_gpus
-from lorabake.runs.launch_request import list_digest_parts
 from lorabake.runs.record import read_record, with_outcome
 from lorabake.runs.stop_request import StopSchedule, request_stop
 from lorabake.util.machine import is_port_free
@@ -22,9 +22,10 @@ from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
-    from lorabake.jobs.meeting import FailedMachine
-    from lorabake.runs.launch_request import LaunchRequest
+    from lorabake.jobs.meeting import FailedMachine, Meeting
+    from lorabake.runs.gpu_locks import GpuReservation, GpuUse
     from lorabake_schemas.events import ProgressEvent
     from lorabake_schemas.messages import Message
     from lorabake_schemas.plan import LaunchPlan
@@ -50,15 +51,15 @@ def ensure_port_free(launch: LaunchPlan, seat: Seat | None = None) -> None:
 class OtherMachines:
     """Those that train along with the first one, which is this; none of a run on one machine."""
 
-    def __init__(self, request: LaunchRequest, gathering: Gathering) -> None:
-        self._paths = RunPaths(request.root)
+    def __init__(self, root: Path, gathering: Gathering) -> None:
+        self._paths = RunPaths(root)
         self._gathering = gathering
         self._stopped_by: str | None = None
         self._asked_before = False
 
     def begin(self, record: Record) -> None:
         """The run folder is complete: all start their processes."""
-        self._gathering.begin(str(self._paths.root.absolute()), record.started)
+        self._gathering.begin(str(self._paths.root.absolute()), last_start(record))
 
     def watch(self, event: ProgressEvent) -> None:
         """The events of the run here: why it is stopped."""
@@ -130,12 +131,33 @@ def describe_failure(failed: FailedMachine) -> Message:
     return msg("machine {rank} ended with code {code}, so the run was stopped", rank=failed.rank, code=failed.code)
 
 
-def gather_others(request: LaunchRequest, tell: Callable[[Message], None]) -> OtherMachines:
-    """Wait for all machines of a run on several. Raises MachineError if one does not come, BusyGpuError before any has
-    come if another run uses the GPUs of this one."""
-    gathering, seat = Gathering(), request.seat
-    if seat is not None:
-        port = meeting_port(request.plan.launch, seat)
-        with reserve_gpus(request.gpus, request.root):  # released a moment before the run locks them
-            gathering = gather_machines(seat, port, request.provenance.digest, list_digest_parts(request), tell)
-    return OtherMachines(request, gathering)
+def last_start(record: Record) -> str:
+    """When the trainer was started for the last time, by which machines that share a disk recognize the run."""
+    return record.parts[-1].started if record.parts else record.started
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSite:
+    """Where a training is to run: its run folder, the GPUs to lock, and what to do if another run uses one."""
+
+    root: Path
+    gpus: GpuReservation | None
+    use: GpuUse
+
+
+def start_with_others(
+    site: TrainingSite,
+    meeting: Meeting | None,
+    train: Callable[[OtherMachines], Record],
+    tell: Callable[[Message], None],
+) -> Record:
+    """Train when the GPUs of this machine are free and all machines have come; alone without a ``meeting``.
+
+    Raises MachineError if one does not come, BusyGpuError if another run uses a GPU that is not waited for.
+    """
+    if meeting is None:
+        alone = OtherMachines(site.root, Gathering())
+        return start_on_free_gpus(site.gpus, site.use, lambda: train(alone), tell)
+    with lock_free_gpus(site.gpus, site.use, site.root, tell) as are_locked:  # until the run locks them a moment later
+        gathering = gather_machines(meeting, are_locked, tell)
+    return train(OtherMachines(site.root, gathering))

@@ -1,9 +1,9 @@
 """How several machines agree to train together: each has a connection to the first, over which lines of JSON go.
 
-The first waits until all have come and would train the same, then tells them its run folder, and at the end the exit
-code of the run. It gives a sign of life every few seconds, so that nobody waits for a machine that was switched off.
-Nothing else is read from the others than the lines below, whose length is limited. Whoever else reaches the port is
-refused; the meeting goes on.
+The first waits until all have come, would train the same and have their GPUs, then tells them its run folder, and at
+the end the exit code of the run. All give a sign of life every few seconds, so that nobody waits for a machine that was
+switched off. Nothing else is read from the others than the lines below, whose length is limited. Whoever else reaches
+the port is refused; the meeting goes on.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lorabake_schemas.seat import Seat
 
 Line = dict[str, object]
-ARRIVAL_LIMIT_S = 1800.0  # for the slowest machine to install its trainer and hash its images
+ARRIVAL_LIMIT_S = 1800.0  # for the slowest machine to install its trainer and hash its images; not for its GPU
 GREETING_LIMIT_S = 10.0
 RETRY_S = 1.0
 BEAT_S = 5.0
@@ -44,20 +44,37 @@ MAX_NAME = 100  # characters of a name from another machine
 USER_STOP_CODE = 130  # of a machine whose user stopped it
 
 
-def meeting_port(launch: LaunchPlan, seat: Seat) -> int:
-    """The port next to that of the processes."""
-    port = process_port(launch, seat) + 1
-    return port if port <= MAX_PORT else port - 2
+@dataclass(frozen=True, slots=True)
+class Meeting:
+    """Where this machine, which has a ``seat``, meets the others, and what all have to train alike: ``digest``, and its
+    ``parts`` by name."""
+
+    seat: Seat
+    port: int
+    digest: str
+    parts: Mapping[str, str]
+
+    @classmethod
+    def next_to_processes(cls, launch: LaunchPlan, seat: Seat, digest: str, parts: Mapping[str, str]) -> Self:
+        """At the port next to that of the processes."""
+        port = process_port(launch, seat) + 1
+        return cls(seat, port if port <= MAX_PORT else port - 2, digest, parts)
 
 
 @dataclass(slots=True)
 class Connection:
-    """One end of a connection: whole lines in both directions."""
+    """One end of a connection: whole lines in both directions.
+
+    ``is_ready`` is whether the other end has its GPUs; None if it has not reported that. ``silent_s`` is for how long
+    ``receive`` has not heard it; while this process was stopped, nothing was listened for.
+    """
 
     socket: socket.socket
     _unread: bytes = b""
     is_closed: bool = False
-    heard_at: float = field(default_factory=time.monotonic)
+    is_ready: bool | None = None
+    silent_s: float = 0.0
+    _listened_at: float = field(default_factory=time.monotonic)
 
     def send(self, line: Mapping[str, object]) -> None:
         """Does nothing if the other end has gone; ``receive`` notices that."""
@@ -66,12 +83,15 @@ class Connection:
 
     def receive(self, seconds: float) -> Line | None:
         """The next line, if one comes in that time; a sign of life is an empty one. Sets ``is_closed`` at the end."""
+        now = time.monotonic()
+        self.silent_s += min(now - self._listened_at, BEAT_S)
+        self._listened_at = now
         if b"\n" not in self._unread and not self.is_closed and select.select([self.socket], [], [], seconds)[0]:
             try:
                 piece = self.socket.recv(1 << 16)
             except OSError:
                 piece = b""
-            self.heard_at = time.monotonic()
+            self.silent_s = 0.0
             self._unread += piece
             self.is_closed = not piece or len(self._unread) > MAX_LINE_BYTES
         line, end, rest = self._unread.partition(b"\n")
@@ -83,7 +103,7 @@ class Connection:
     @property
     def is_lost(self) -> bool:
         """Whether the other end has closed it or was silent for too long."""
-        return self.is_closed or time.monotonic() - self.heard_at > SILENCE_LIMIT_S
+        return self.is_closed or self.silent_s > SILENCE_LIMIT_S
 
     def close(self) -> None:
         self.socket.close()
@@ -153,7 +173,7 @@ class Gathering:
                 code = line.get("ended")
                 if type(code) is int and code:
                     failed = failed or FailedMachine(rank, code)
-        lost = (FailedMachine(rank) for rank, each in self.others.items() if each.is_closed)
+        lost = (FailedMachine(rank) for rank, each in self.others.items() if each.is_lost)
         return failed or next(lost, None)
 
     def end(self, code: int) -> None:
@@ -167,22 +187,24 @@ class Gathering:
             each.close()
 
 
-def gather_machines(
-    seat: Seat, port: int, digest: str, parts: Mapping[str, str], tell: Callable[[Message], None]
-) -> Gathering:
-    """Wait for all other machines; one that would train something else is refused, and may come again. Raises
-    MachineError if one does not come, BusyError if another program has the port."""
+def gather_machines(meeting: Meeting, is_ready: Callable[[], bool], tell: Callable[[Message], None]) -> Gathering:
+    """Wait for all other machines, and until all are ready: ``is_ready`` is asked for this one, again and again.
+
+    A machine that would train something else is refused, and may come again. Raises MachineError if one does not come,
+    BusyError if another program has the port, and what ``is_ready`` raises.
+    """
+    port = meeting.port
     try:
         listener = listen_everywhere(port)
     except OSError as error:
         said = msg("port {port}, where the machines of this run meet, is used by another program", port=port)
         hint = msg("set launch.main_process_port to another port in the recipe")
         raise BusyError(said, hint) from error
-    tell(msg("waiting for {n} more machines on port {port}", n=seat.machines - 1, port=port))
+    tell(msg("waiting for {n} more machines on port {port}", n=meeting.seat.machines - 1, port=port))
     gathering = Gathering()
     with listener:
         try:
-            _Entrance(gathering, seat, digest, parts, tell).admit_all(listener)
+            _Entrance(gathering, meeting, tell).admit_all(listener, is_ready)
         except BaseException:
             gathering.close()
             raise
@@ -194,18 +216,20 @@ class _Entrance:
     """Where machines come in. Guests have not sent a greeting yet, and have until a time to do so."""
 
     gathering: Gathering
-    seat: Seat
-    digest: str
-    parts: Mapping[str, str]
+    meeting: Meeting
     tell: Callable[[Message], None]
     _guests: list[tuple[Connection, float]] = field(default_factory=list[tuple[Connection, float]])
     _refused: dict[int, str] = field(default_factory=dict[int, str])
+    _deadline: float = 0.0
 
-    def admit_all(self, listener: socket.socket) -> None:
-        deadline, beat_at = time.monotonic() + ARRIVAL_LIMIT_S, 0.0
+    def admit_all(self, listener: socket.socket, is_ready: Callable[[], bool]) -> None:
+        """The time for the others to come starts when this machine is ready; those that have come may take theirs."""
+        beat_at, ready = 0.0, False
         try:
-            while len(self.gathering.others) < self.seat.machines - 1:
-                if time.monotonic() > deadline:
+            while not (ready and self._all_ready()):
+                if not ready:
+                    ready, self._deadline = is_ready(), time.monotonic() + ARRIVAL_LIMIT_S
+                if self._find_missing() and time.monotonic() > self._deadline:
                     raise self._missing_error()
                 if time.monotonic() >= beat_at:
                     self.gathering.give_sign()
@@ -215,10 +239,18 @@ class _Entrance:
             for guest, _ in self._guests:
                 guest.close()
 
+    def _find_missing(self) -> list[int]:
+        return sorted({*range(1, self.meeting.seat.machines)} - self.gathering.others.keys())
+
+    def _all_ready(self) -> bool:
+        return not self._find_missing() and all(each.is_ready is True for each in self.gathering.others.values())
+
     def _look(self, listener: socket.socket) -> None:
         """Let in who comes next, and hear those that have something to say. Nobody is waited for alone."""
         doors = [listener] if len(self._guests) < MAX_GUESTS else []
-        ready = select.select([*doors, *(guest.socket for guest, _ in self._guests)], [], [], RETRY_S)[0]
+        inside = [*(guest for guest, _ in self._guests), *self.gathering.others.values()]
+        ready = select.select([*doors, *(each.socket for each in inside)], [], [], RETRY_S)[0]
+        self._hear_others()
         if listener in ready:
             with suppress(OSError):  # it has left
                 guest = Connection(listener.accept()[0])
@@ -234,11 +266,28 @@ class _Entrance:
                 else:
                     self._admit(rank, guest)
 
+    def _hear_others(self) -> None:
+        """Which machines are ready now, and which have left again."""
+        machines = self.meeting.seat.machines
+        for rank, each in [*self.gathering.others.items()]:
+            while (line := each.receive(0)) is not None:
+                if (ready := line.get("ready")) is each.is_ready or not isinstance(ready, bool):
+                    continue
+                each.is_ready = ready
+                if ready:
+                    self.tell(msg("machine {rank} of {machines} is ready", rank=rank, machines=machines))
+                else:
+                    self.tell(msg("machine {rank} of {machines} is waiting for a GPU", rank=rank, machines=machines))
+            if each.is_lost:
+                each.close()
+                del self.gathering.others[rank]
+                self._deadline = time.monotonic() + ARRIVAL_LIMIT_S
+                self.tell(msg("machine {rank} of {machines} has left", rank=rank, machines=machines))
+
     def _admit(self, rank: int, guest: Connection) -> None:
         if (before := self.gathering.others.get(rank)) is not None:  # it was started again
             before.close()
         self.gathering.others[rank] = guest
-        self.tell(msg("machine {rank} of {machines} is ready", rank=rank, machines=self.seat.machines))
 
     def _find_rank(self, guest: Connection, greeting: Line) -> int | None:
         """The rank of a machine that belongs to this run; None for anybody else. One that would train something else
@@ -246,12 +295,12 @@ class _Entrance:
         rank, machines, theirs = greeting.get("rank"), greeting.get("machines"), greeting.get("parts")
         if type(rank) is not int or type(machines) is not int or not 0 < rank < machines <= MAX_MACHINES:
             return None
-        if machines != self.seat.machines:
+        if machines != self.meeting.seat.machines:
             named = "--machines"
-        elif greeting.get("digest") == self.digest:
+        elif greeting.get("digest") == self.meeting.digest:
             return rank
         else:
-            named = name_differences(self.parts, cast("Line", theirs) if isinstance(theirs, dict) else {})
+            named = name_differences(self.meeting.parts, cast("Line", theirs) if isinstance(theirs, dict) else {})
         guest.send({"refused": named})
         if self._refused.get(rank) != named:
             self._refused[rank] = named
@@ -259,9 +308,8 @@ class _Entrance:
         return None
 
     def _missing_error(self) -> MachineError:
-        missing = sorted({*range(1, self.seat.machines)} - self.gathering.others.keys())
         return MachineError(
-            msg("these machines did not come: {ranks}", ranks=", ".join(map(str, missing))),
+            msg("these machines did not come: {ranks}", ranks=", ".join(map(str, self._find_missing()))),
             msg("see what lorabake says on them, and whether they can reach this machine"),
         )
 
@@ -280,25 +328,37 @@ def different_training_error(rank: int, named: str) -> MachineError:
 
 
 def meet_first_machine(
-    seat: Seat, port: int, digest: str, parts: Mapping[str, str], tell: Callable[[Message], None]
+    meeting: Meeting, is_ready: Callable[[], bool], tell: Callable[[Message], None]
 ) -> tuple[Connection, str, str]:
     """Wait for the first machine until it starts its run: the connection, its run folder, and when that began.
 
-    Raises MachineError if the first one trains something else, cannot be reached in time, or ends before.
+    ``is_ready`` is asked again and again, whether this machine can start. Raises MachineError if the first one trains
+    something else, cannot be reached in time, or ends before, and what ``is_ready`` raises.
     """
+    seat, port = meeting.seat, meeting.port
     tell(msg("waiting for the first machine at {address}, port {port}", address=seat.address, port=port))
-    deadline = time.monotonic() + ARRIVAL_LIMIT_S
-    first = _connect(seat, port, deadline)
-    first.send({"rank": seat.rank, "machines": seat.machines, "digest": digest, "parts": dict(parts)})
+    first = _connect(seat, port, time.monotonic() + ARRIVAL_LIMIT_S)
+    try:
+        first.send(
+            {"rank": seat.rank, "machines": seat.machines, "digest": meeting.digest, "parts": dict(meeting.parts)}
+        )
+        return first, *_await_start(first, seat, is_ready)
+    except BaseException:
+        first.close()
+        raise
+
+
+def _await_start(first: Connection, seat: Seat, is_ready: Callable[[], bool]) -> tuple[str, str]:
+    ready = False
     while not first.is_lost:
+        ready = ready or is_ready()
+        first.send({"ready": ready})  # a sign of life, too
         line = first.receive(RETRY_S) or {}
         root, started, refused = line.get("run"), line.get("started"), line.get("refused")
         if isinstance(refused, str):
-            first.close()
             raise different_training_error(seat.rank, refused)
         if isinstance(root, str) and isinstance(started, str):
-            return first, root, started
-    first.close()
+            return root, started
     raise MachineError(
         msg("the first machine ended before the run began"), msg("see what lorabake says on {host}", host=seat.address)
     )

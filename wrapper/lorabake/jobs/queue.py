@@ -145,11 +145,7 @@ def _state_after(error: LorabakeError) -> JobState:
 
 
 def _train_or_leave(prepared: PreparedRun, env: Env, tell: Tell) -> JobResult:
-    order = prepared.order
-    if prepared.seat is not None and prepared.seat.rank:
-        code = workflow.join_first_machine(prepared, prepared.seat, env, tell)
-        ended: Mapping[int, JobState] = {0: "finished", InterruptedRunError.exit_code: "interrupted"}
-        return JobResult(order, ended.get(code, "failed"), code)
+    order, seat = prepared.order, prepared.seat
     if order.once:
         _wait_for_stops(prepared)
     request = workflow.make_request(prepared, env, tell)
@@ -160,14 +156,20 @@ def _train_or_leave(prepared: PreparedRun, env: Env, tell: Tell) -> JobResult:
         if (active := find_active(found.paths, found.record)) is not None:
             raise active.error
     if (begun := next(filter(_is_resumable, same), None)) is not None:
-        return _judge(order, "resumed", begun.root, _resume(begun, order, env, tell))
+        return _judge(order, "resumed", begun.root, _resume(begun, prepared, env, tell))
+    if seat is not None and seat.rank:
+        code = workflow.join_first_machine(prepared, request, seat, tell)
+        return _judge(order, "finished", prepared.root, code)
     return _judge(order, "finished", prepared.root, workflow.launch_prepared(prepared, request, env, tell))
 
 
-def _judge(order: RunRequest, state: JobState, root: Path, record: Record) -> JobResult:
-    """The result of a training; ``state`` is for one that went well."""
-    code = workflow.exit_code(record)
-    return JobResult(order, state if code == 0 else "failed", code, root, record)
+def _judge(order: RunRequest, state: JobState, root: Path, ended: Record | int) -> JobResult:
+    """The result of a training; ``state`` is for one that went well. Machines that only joined know its exit code."""
+    if isinstance(ended, int):
+        ends: Mapping[int, JobState] = {0: state, InterruptedRunError.exit_code: "interrupted"}
+        return JobResult(order, ends.get(ended, "failed"), ended)
+    code = workflow.exit_code(ended)
+    return JobResult(order, state if code == 0 else "failed", code, root, ended)
 
 
 def _wait_for_stops(prepared: PreparedRun) -> None:
@@ -202,13 +204,16 @@ def _is_resumable(found: FoundRun) -> bool:
     return view.complete or view.way is not None
 
 
-def _resume(found: FoundRun, order: RunRequest, env: Env, tell: Tell) -> Record:
+def _resume(found: FoundRun, prepared: PreparedRun, env: Env, tell: Tell) -> Record | int:
     """The rest of an interrupted run; its digest shows that its inputs and settings are today's."""
-    ready = prepare.prepare_resume(found)
+    order, seat, ready = prepared.order, prepared.seat, prepare.prepare_resume(found)
     made, trainer = prepare.prepare_continuation(ready, order.trainer, env, tell)
     if made is not None and made.differences:
         said = msg("files of {run} were edited: {what}", run=found.name, what=made.differences[0].message)
         raise MachineError(said, msg("see it with `lorabake verify {run}`", run=found.name))
     for line in prepare.describe_resume(ready):
         tell(line)
-    return prepare.resume_run(ready, made, trainer, env, prepare.StartOptions(order.display, False, order.use, tell))
+    how = prepare.StartOptions(order.display, False, order.use, tell, seat)
+    if seat is not None and seat.rank:
+        return prepare.join_resumed_run(ready, made, trainer, env, how, seat)
+    return prepare.resume_run(ready, made, trainer, env, how)

@@ -15,6 +15,7 @@ from lorabake.jobs.run import PreparedRun, RunRequest, TrainerChoice
 from lorabake.runs.gpu_locks import GpuUse
 from lorabake.runs.index import FoundRun
 from lorabake.runs.record import read_plan
+from lorabake.runs.seat import NO_SEAT_OPTIONS, SeatOptions
 from lorabake.trainer.select_packages import LockChoice
 from lorabake.util import resources
 from lorabake_schemas.messages import Message, msg
@@ -36,6 +37,7 @@ class RerunRequest:
     display: Display = NO_DISPLAY
     detach: bool = False
     use: GpuUse = "refuse"
+    seat: SeatOptions = NO_SEAT_OPTIONS
 
     @property
     def trainer(self) -> TrainerChoice:
@@ -87,6 +89,7 @@ def prepare_rerun(order: RerunRequest, drift: Sequence[Message], env: Env) -> Pr
         display=order.display,
         detach=order.detach,
         use=order.use,
+        seat=order.seat,
         content=content,
         again=RepeatCheck(record, read_plan(found.paths), tuple(drift), order.with_drift),
     )

@@ -18,18 +18,25 @@ from lorabake.jobs import start_record
 from lorabake.jobs.attach import run_supervised
 from lorabake.jobs.cache_recorder import CacheRecorder, make_cache_recorder, refresh_caches
 from lorabake.jobs.display import NO_DISPLAY, Display, ScanProgress, ignore_event
-from lorabake.jobs.gpus import choose_gpus, start_on_free_gpus
+from lorabake.jobs.gpus import choose_gpus
 from lorabake.jobs.join import join_run
-from lorabake.jobs.machines import MACHINE_FAILED, ensure_port_free, gather_others
+from lorabake.jobs.machines import (
+    MACHINE_FAILED,
+    OtherMachines,
+    TrainingSite,
+    ensure_port_free,
+    start_with_others,
+)
+from lorabake.jobs.meeting import Meeting
 from lorabake.jobs.supervisor import launch_run
 from lorabake.planning.resolve import choose_precision
 from lorabake.recipe.overrides import Override
 from lorabake.runs.command import rehearsal_argv, training_argv
 from lorabake.runs.folder import RunPaths
-from lorabake.runs.gpu_locks import GpuReservation, GpuUse, reserve_gpus
+from lorabake.runs.gpu_locks import GpuReservation, GpuUse
 from lorabake.runs.index import ensure_inputs_free, register_run
 from lorabake.runs.input_watch import InputWatch, ensure_dataset_unchanged
-from lorabake.runs.launch_request import LaunchRequest
+from lorabake.runs.launch_request import LaunchRequest, list_digest_parts
 from lorabake.runs.lock import ensure_idle
 from lorabake.runs.seat import NO_SEAT_OPTIONS, SeatOptions, find_seat, read_seat
 from lorabake.runs.verdict import DIVERGED
@@ -130,7 +137,7 @@ def prepare_run(order: RunRequest, env: Env, progress: ScanProgress | None = Non
     examination = examined()
     prepared = PreparedRun(order, examination, order.run_dir or _choose_run_dir(examination, order.rehearse))
     if seat is not None and examination.plan is not None:
-        prepared = replace(prepared, seat=find_seat(order.seat, env, examination.plan.launch))
+        prepared = replace(prepared, seat=find_seat(order.seat, env, examination.plan.launch, detach=order.detach))
     if not order.refresh_cache or (prepared.seat is not None and prepared.seat.rank):
         return prepared
     examination, deleted = refresh_caches(examination, examined, partial(_check_before_deleting, prepared, env))
@@ -268,26 +275,30 @@ def make_request(prepared: PreparedRun, env: Env, tell: Tell) -> LaunchRequest:
 def launch_prepared(prepared: PreparedRun, request: LaunchRequest, env: Env, tell: Tell) -> Record:
     """Launch a request, and return the finished record."""
 
-    def start() -> Record:
+    def start(others: OtherMachines) -> Record:
         ensure_dataset_unchanged(prepared.examination.dataset, prepared.examination.loaded.folder)
         if not request.rehearsal:
             register_run(lorabake_home(env), request.root, request.provenance.digest)
         caches = make_cache_recorder(prepared.examination, request, _scan_options(prepared.order, env))
-        return _launch_with_progress(prepared.order, request, caches, tell)
+        return _launch_with_progress(prepared.order, request, caches, others)
 
-    return start_on_free_gpus(request.gpus, prepared.order.use, start, tell)
+    meeting = _plan_meeting(request, prepared.seat) if prepared.seat is not None else None
+    return start_with_others(_training_site(prepared.order, request), meeting, start, tell)
 
 
-def join_first_machine(prepared: PreparedRun, seat: Seat, env: Env, tell: Tell) -> int:
+def join_first_machine(prepared: PreparedRun, request: LaunchRequest, seat: Seat, tell: Tell) -> int:
     """The same on every machine but the first one of several: the exit code of the run, whose record the first machine
     writes. Raises the same errors."""
-    request = make_request(prepared, env, tell)
+    return join_run(request, _training_site(prepared.order, request), _plan_meeting(request, seat), tell)
 
-    def join() -> int:
-        with reserve_gpus(request.gpus, request.root):
-            return join_run(request, seat, tell)
 
-    return start_on_free_gpus(request.gpus, prepared.order.use, join, tell)
+def _training_site(order: RunRequest, request: LaunchRequest) -> TrainingSite:
+    return TrainingSite(request.root, request.gpus, order.use)
+
+
+def _plan_meeting(request: LaunchRequest, seat: Seat) -> Meeting:
+    digest, parts = request.provenance.digest, list_digest_parts(request)
+    return Meeting.next_to_processes(request.plan.launch, seat, digest, parts)
 
 
 def _choose_gpus(prepared: PreparedRun, env: Env) -> GpuReservation | None:
@@ -326,9 +337,10 @@ def _wait_for_hashes(
         return hashed(progress)
 
 
-def _launch_with_progress(order: RunRequest, request: LaunchRequest, caches: CacheRecorder, tell: Tell) -> Record:
+def _launch_with_progress(
+    order: RunRequest, request: LaunchRequest, caches: CacheRecorder, others: OtherMachines
+) -> Record:
     """In a supervisor, while this process shows how it goes."""
-    others = gather_others(request, tell)
 
     def launch() -> Record:
         if request.rehearsal:  # it makes no caches

@@ -126,6 +126,9 @@ def list_runs(folder: Path, here: Path, home: Path, *, everywhere: bool = False)
 def _unknown_run_error(name: str, here: Path) -> MachineError:
     """No such run; near names where there are any."""
     path = here / name
+    if any(_has_machine_log(each) for each in (path, *(folder / name for folder in iter_runs_folders(here)))):
+        said = msg("{path} belongs to another machine of a run on several: it has no record.json", path=name or ".")
+        return MachineError(said, msg("use the run on the first machine, or copy its run folder from there"))
     if path.is_dir():
         said = msg("{path} is not a run folder: it has no record.json", path=name or ".")
         inside = sorted(display_path(each.parent, here) for each in path.glob(f"*/{RECORD_FILE}"))
@@ -145,6 +148,12 @@ def _unknown_run_error(name: str, here: Path) -> MachineError:
     if near and last:
         hint = _suggest_runs([display_path(known[each], here) for each in sorted(near)])
     return MachineError(msg("run not found: {name}", name=name), hint)
+
+
+def _has_machine_log(root: Path) -> bool:
+    """Whether a folder has the log of another machine than the first, and is thus the run folder of one (jobs/join.py),
+    if it has no record."""
+    return root.is_dir() and any(root.glob("logs/machine-*.log"))
 
 
 def _list_recipe_runs(recipe: Path, here: Path) -> list[str]:

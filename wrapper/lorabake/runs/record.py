@@ -141,5 +141,6 @@ def first_part(record: Record) -> RunPart:
         ended=record.ended,
         status=record.status,
         argv=record.argv,
+        seat=record.seat,
         outcome=outcome,
     )

@@ -48,12 +48,13 @@ SCHEDULERS = (
 TASK_OF_MACHINE = "SLURM_LOCALID"
 
 
-def find_seat(options: SeatOptions, env: Mapping[str, str], launch: LaunchPlan) -> Seat | None:
+def find_seat(options: SeatOptions, env: Mapping[str, str], launch: LaunchPlan, *, detach: bool = False) -> Seat | None:
     """The seat for a training of so many processes; None if this machine trains alone.
 
     Options count more than the environment; --machines 1 alone means that there is no other machine. A scheduler's
     machines are several workers, not one training, if there is only one process. Raises MachineError if the processes
-    cannot be divided among the machines, or if something is missing.
+    cannot be divided among the machines, if something is missing, or if another machine than the first is to
+    ``detach``: no run there could be attached to.
     """
     seat = read_seat(options, env)
     if seat is None or (launch.num_processes == 1 and options == NO_SEAT_OPTIONS):
@@ -71,6 +72,11 @@ def find_seat(options: SeatOptions, env: Mapping[str, str], launch: LaunchPlan) 
         raise MachineError(
             msg("srun started several tasks on this machine, and a training needs one on each"),
             msg("start it with `srun --ntasks-per-node=1`, or add --machines 1 for trainings of their own"),
+        )
+    if detach and seat.rank:
+        raise MachineError(
+            msg("--detach works on the first machine only, which owns the run"),
+            msg("start this machine in the background, such as in tmux, or with nohup and &"),
         )
     return seat
 

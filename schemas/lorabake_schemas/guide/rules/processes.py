@@ -29,11 +29,21 @@ def too_few_gpus(situation: RuleContext) -> Iterator[RuleHit]:
             "model in memory",
             processes=processes,
         )
+        fix = msg("write {number}, or remove it", number=max(gpus, 1) * situation.machines)
         if gpus:
             said = msg(
                 "num_processes = {processes} needs as many GPUs, and this machine has {n}", processes=processes, n=gpus
             )
-        fix = msg("write {number}, or remove it", number=max(gpus, 1))
+            fix = msg("write {number}, or start it on several machines (docs/machines.md)", number=gpus)
+        if gpus and situation.machines > 1:
+            said = msg(
+                "num_processes = {all} needs {processes} GPUs on each of {machines} machines, and this one has {n}",
+                all=launch.num_processes,
+                processes=processes,
+                machines=situation.machines,
+                n=gpus,
+            )
+            fix = msg("write {number}", number=gpus * situation.machines)
         yield RuleHit(PROCESSES, said, fix, severity=severity if gpus else WARNING)
     if launch.gpu_ids is None or launch.gpu_ids == "all" or not gpus:
         return

@@ -42,7 +42,7 @@ from lorabake_schemas.messages import Message, escape_undecodable, msg
 from lorabake_schemas.record import Record, RunPart
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from lorabake.jobs.display import Watcher
     from lorabake.planning.resume_steps import ResumeSteps
@@ -50,12 +50,14 @@ if TYPE_CHECKING:
     from lorabake.runs.input_watch import InputWatch
     from lorabake.runs.resume_points import Table
     from lorabake.runs.states import ExpectedFiles, SavedState
+    from lorabake_schemas.seat import Seat
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeRequest:
     """``argv`` is the command of a first start, built from today's plan and trainer. ``files`` are lorabake's own by
-    name, those that are run or that configure the run; they are written again. ``gpus`` are those to lock for it.
+    name, those that are run or that configure the run; they are written again. ``gpus`` are those to lock for it,
+    ``seat`` is this machine's among several.
     """
 
     paths: RunPaths
@@ -66,10 +68,13 @@ class ResumeRequest:
     terminate_s: float = 5.0
     watch: InputWatch | None = None
     gpus: GpuReservation | None = None
+    seat: Seat | None = None
 
 
-def continue_training(request: ResumeRequest, watcher: Watcher) -> Record:
-    """Train the rest, and return the finished record.
+def continue_training(
+    request: ResumeRequest, watcher: Watcher, begun: Callable[[Record], None] | None = None
+) -> Record:
+    """Train the rest, and return the finished record. ``begun`` is called when the run folder is ready.
 
     Raises MachineError if there is no usable state, if the run is in progress or its folder cannot be written,
     BusyGpuError if another run uses its GPUs (nothing is written then);
@@ -91,8 +96,10 @@ def continue_training(request: ResumeRequest, watcher: Watcher) -> Record:
         way = choose_resume_point(view, paths)
         written = next_part_outputs(paths, record, way.how)
         argv = resume_argv(request.argv, written, way)
-        record = with_part(record, new_part(written, way.state, argv))
+        record = with_part(record, new_part(written, way.state, argv, request.seat))
         with closing(begin_part(paths, record, written, way.training.names, request.files)) as events:
+            if begun is not None:
+                begun(record)
             start = part_launch_context(request, argv, written, way.training, way.wanted)
             return run_trainer(start, record, events, watcher)
 
@@ -169,7 +176,7 @@ def resume_argv(argv: tuple[str, ...], written: PartOutputs, way: ResumePoint) -
     return (*argv, "--resume", state.as_posix(), *way.how.flags, "--output_dir", output.as_posix())
 
 
-def new_part(written: PartOutputs, state: SavedState, argv: tuple[str, ...]) -> RunPart:
+def new_part(written: PartOutputs, state: SavedState, argv: tuple[str, ...], seat: Seat | None = None) -> RunPart:
     paths = RunPaths(written.root)
     return RunPart(
         number=written.number,
@@ -180,6 +187,7 @@ def new_part(written: PartOutputs, state: SavedState, argv: tuple[str, ...]) -> 
         first_step=written.first_step,
         offset=written.offset,
         log_from=_file_size(paths.log),
+        seat=seat,
     )
 
 
@@ -199,12 +207,7 @@ def begin_part(
     part = record.parts[-1]
     told: EventFields = {"event": "resumed", "part": part.number, "state": part.state, "from_step": part.first_step}
     try:
-        make_folders(written.output, within=paths.root)
-        if written.helper.relative_to(written.root).as_posix() in part.argv:
-            helper = resources.trainer_script_text(written.helper.name).encode()
-            replace_bytes(written.helper, helper, within=paths.root)
-        for name in {ACCELERATE_FILE, DETERMINISTIC_FILE, CPU_PROCESSES_FILE} & files.keys():  # never a stranger's
-            replace_bytes(paths.root / name, files[name], within=paths.root)
+        write_own_files(written, part.argv, files)
         ensure_log(paths)
         reserve_space(paths)
         archive_outputs(written, names)
@@ -227,6 +230,17 @@ def begin_part(
     return events
 
 
+def write_own_files(written: PartOutputs, argv: Sequence[str], files: Mapping[str, bytes]) -> None:
+    """The part's folder, and everything of lorabake's own that is run or configures it. Raises OSError."""
+    root = written.root
+    make_folders(written.output, within=root)
+    if written.helper.relative_to(root).as_posix() in argv:
+        helper = resources.trainer_script_text(written.helper.name).encode()
+        replace_bytes(written.helper, helper, within=root)
+    for name in {ACCELERATE_FILE, DETERMINISTIC_FILE, CPU_PROCESSES_FILE} & files.keys():  # never a stranger's
+        replace_bytes(root / name, files[name], within=root)
+
+
 def ensure_log(paths: RunPaths) -> None:
     """The trainer's log, which is continued; an empty one if somebody removed it. Raises OSError."""
     make_folders(paths.log.parent, within=paths.root)
@@ -242,6 +256,7 @@ def part_launch_context(
 ) -> LaunchContext:
     """The start of a part; also what a part that is over is judged by."""
     names, paths = training.names, request.paths
+    plan = read_plan(paths)
 
     def named(path: str) -> str:
         return f"output/{names.of_the_run(PurePath(path).name, written)}"
@@ -253,7 +268,7 @@ def part_launch_context(
             left = describe_uncollected(collect_outputs(written, names, wanted))
         except OSError as error:
             return (unmovable_outputs_error(paths, error).message,)
-        return (*left, *resume_remarks(training, written))
+        return (*left, *resume_remarks(training, written, plan.launch.num_processes if plan is not None else 1))
 
     return LaunchContext(
         paths=paths,
@@ -265,12 +280,12 @@ def part_launch_context(
         interrupt_s=request.interrupt_s,
         terminate_s=request.terminate_s,
         watch=request.watch,
-        plan=read_plan(paths),
+        plan=plan,
         gpus=request.gpus,
     )
 
 
-def resume_remarks(training: Training, written: PartOutputs) -> tuple[Message, ...]:
+def resume_remarks(training: Training, written: PartOutputs, processes: int) -> tuple[Message, ...]:
     """The differences from a run that was not interrupted."""
     settings, course, found = training.settings, training.course, list[Message]()
     if written.stop_at is not None:
@@ -282,6 +297,11 @@ def resume_remarks(training: Training, written: PartOutputs) -> tuple[Message, .
         found.append(said)
     if written.first_step % course.steps_per_epoch:
         said = msg("the rest of the interrupted epoch was shuffled again, so some images were used twice in it")
+        found.append(said)
+    if processes > 1:
+        said = msg(
+            "only the first of the {n} processes continued its random numbers; sd-scripts saves no others", n=processes
+        )
         found.append(said)
     every = course.save_every_n_steps
     if every is not None and written.offset % every:

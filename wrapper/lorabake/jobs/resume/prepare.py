@@ -19,9 +19,11 @@ from lorabake.inputs.dataset import ScanOptions
 from lorabake.inputs.hub import can_run_offline
 from lorabake.jobs import rerun, run
 from lorabake.jobs.attach import run_supervised
-from lorabake.jobs.display import Display, ignore_event
-from lorabake.jobs.gpus import choose_gpus, start_on_free_gpus
-from lorabake.jobs.machines import ensure_port_free
+from lorabake.jobs.display import Display
+from lorabake.jobs.gpus import choose_gpus
+from lorabake.jobs.join import Participation, join_training
+from lorabake.jobs.machines import OtherMachines, TrainingSite, ensure_port_free, start_with_others
+from lorabake.jobs.meeting import Meeting
 from lorabake.jobs.resume.continue_run import (
     ResumeRequest,
     choose_resume_point,
@@ -29,6 +31,7 @@ from lorabake.jobs.resume.continue_run import (
     next_part_outputs,
     resume_argv,
 )
+from lorabake.jobs.resume.join import digest_parts, list_continuation_parts, prepare_joined_part
 from lorabake.jobs.run import TrainerChoice
 from lorabake.jobs.run_files import build_run_files
 from lorabake.planning.digest import hash_files
@@ -41,6 +44,7 @@ from lorabake.runs.input_watch import InputWatch
 from lorabake.runs.lock import ensure_idle, find_active
 from lorabake.runs.record import read_plan
 from lorabake.runs.resume_points import ResumePoint, resume_options
+from lorabake.runs.seat import SeatOptions, find_seat
 from lorabake.trainer import versions
 from lorabake.trainer.environment import find_recorded_trainer
 from lorabake.trainer.install import Trainer
@@ -53,6 +57,7 @@ from lorabake_schemas.compiled import UnknownOptionError
 from lorabake_schemas.disks import RAISE_FILE_LIMIT
 from lorabake_schemas.messages import Message, msg, nmsg
 from lorabake_schemas.record import Inputs, Record, TrainerRecord
+from lorabake_schemas.seat import Seat
 
 if TYPE_CHECKING:
     from lorabake_schemas.options import OptionSnapshot
@@ -246,29 +251,46 @@ def prepare_continuation(
     return made, trainer
 
 
-def preview_resume_command(ready: PreparedResume, made: ReplannedRun, trainer: Trainer | None) -> tuple[str, ...]:
+def preview_resume_command(
+    ready: PreparedResume, made: ReplannedRun, trainer: Trainer | None, seat: Seat | None = None
+) -> tuple[str, ...]:
     """What would be run, for --dry-run; nothing where nothing is left to train."""
     if ready.way is None:
         return ()
     record = ready.found.record
-    argv = _first_start_argv(record, made, trainer)
+    argv = _first_start_argv(record, made, trainer, seat)
     return resume_argv(argv, next_part_outputs(ready.found.paths, record, ready.way.how), ready.way)
 
 
-def _first_start_argv(record: Record, made: ReplannedRun, trainer: Trainer | None) -> tuple[str, ...]:
-    """The command of the run's first start with the trainer of today."""
+def _first_start_argv(
+    record: Record, made: ReplannedRun, trainer: Trainer | None, seat: Seat | None
+) -> tuple[str, ...]:
+    """The command of the run's first start with the trainer and the seat of today."""
     python, checkout = (trainer.python, trainer.checkout) if trainer is not None else run.PLACEHOLDER_TRAINER
-    return planned_argv(made.plan, record.digest or "", python, checkout)
+    return planned_argv(made.plan, record.digest or "", python, checkout, seat)
+
+
+def find_resume_seat(
+    ready: PreparedResume, made: ReplannedRun | None, options: SeatOptions, env: Env, *, detach: bool = False
+) -> Seat | None:
+    """This machine's seat among those that train the rest; None if it does so alone. Raises what find_seat raises."""
+    plan = made.plan if made is not None else read_plan(ready.found.paths)
+    return find_seat(options, env, plan.launch, detach=detach) if plan is not None else None
 
 
 @dataclass(frozen=True, slots=True)
 class StartOptions:
-    """What is shown, whether the terminal stays, what to do if another run uses the GPU, and whom to tell of that."""
+    """What is shown, whether the terminal stays, what to do if another run uses the GPU, and whom to tell of that.
+
+    ``seat`` is this machine's among several, ``differences`` are those from when the run was made, which are allowed.
+    """
 
     display: Display
     detach: bool
     use: GpuUse
     tell: Tell
+    seat: Seat | None = None
+    differences: tuple[VerifyDifference, ...] = ()
 
 
 def resume_run(
@@ -280,30 +302,68 @@ def resume_run(
 ) -> Record:
     """Train the rest; the finished record. Without ``made`` and ``trainer`` nothing is left to train.
 
-    Raises MachineError for the run folder, SetupError when the trainer cannot be started, InterruptedRunError when the
-    user stopped it, BusyGpuError as start_on_free_gpus does.
+    Raises MachineError for the run folder or another machine, SetupError when the trainer cannot be started,
+    InterruptedRunError when the user stopped it, BusyGpuError as start_with_others does.
     """
-    record = ready.found.record
-    argv: tuple[str, ...] = ()
-    child: dict[str, str] = {}
-    gpus = None
-    if made is not None and trainer is not None:
-        ensure_port_free(made.plan.launch)
-        gpus = choose_gpus(made.plan.launch, env, how.use) if record.trainer.lock != "cpu" else None
-        argv = _first_start_argv(record, made, trainer)
-        child = trainer_env(
-            env,
-            python=trainer.python,
-            checkout=trainer.checkout,
-            offline=made.offline,
-            launch=made.plan.launch,
-            complete=trainer.kind == "pin",
-        )
-    files = made.files if made is not None else dict[str, bytes]()
-    request = ResumeRequest(ready.found.paths, argv, child, files, watch=make_input_watch(ready.found, env), gpus=gpus)
-    job = partial(continue_training, request, ignore_event)
-    start = partial(run_supervised, job, ready.found.paths, record.planned_steps, how.display, detach=how.detach)
-    return start_on_free_gpus(gpus, how.use, start, how.tell)
+    found, record = ready.found, ready.found.record
+    request, meeting = _make_request(ready, made, trainer, env, how), None
+    if made is not None:
+        ensure_port_free(made.plan.launch, how.seat)
+        if how.seat is not None and ready.way is not None:
+            meeting = _plan_meeting(found, made, ready.way, how.seat, how.differences)
+        if how.seat is None and (then := (record.parts[-1] if record.parts else record).seat) is not None:
+            how.tell(msg("it was trained on {n} machines and continues on this one only", n=then.machines))
+
+    def start(others: OtherMachines) -> Record:
+        def train() -> Record:
+            return continue_training(request, others.watch, others.begin)
+
+        job = partial(others.accompany, train, run.exit_code)
+        return run_supervised(job, found.paths, record.planned_steps, how.display, detach=how.detach)
+
+    return start_with_others(TrainingSite(found.root, request.gpus, how.use), meeting, start, how.tell)
+
+
+def join_resumed_run(
+    ready: PreparedResume, made: ReplannedRun | None, trainer: Trainer | None, env: Env, how: StartOptions, seat: Seat
+) -> int:
+    """Train the rest along with the first machine; the exit code of the run. Raises what join_training raises."""
+    if made is None or ready.way is None:  # the first machine judges
+        return 0
+    found, request = ready.found, _make_request(ready, made, trainer, env, how)
+    prepare = partial(prepare_joined_part, request, made.plan, found.record, ready.way)
+    part = Participation(request.env, prepare, request.interrupt_s, request.terminate_s)
+    site = TrainingSite(found.root, request.gpus, how.use)
+    return join_training(part, site, _plan_meeting(found, made, ready.way, seat, how.differences), how.tell)
+
+
+def _make_request(
+    ready: PreparedResume, made: ReplannedRun | None, trainer: Trainer | None, env: Env, how: StartOptions
+) -> ResumeRequest:
+    """What this machine starts. Raises what choose_gpus raises."""
+    paths, record, watch = ready.found.paths, ready.found.record, make_input_watch(ready.found, env)
+    if made is None or trainer is None:
+        return ResumeRequest(paths, (), {}, {}, watch=watch)
+    machines = how.seat.machines if how.seat is not None else 1
+    gpus = choose_gpus(made.plan.launch, env, how.use, machines) if record.trainer.lock != "cpu" else None
+    child = trainer_env(
+        env,
+        python=trainer.python,
+        checkout=trainer.checkout,
+        offline=made.offline,
+        launch=made.plan.launch,
+        complete=trainer.kind == "pin",
+    )
+    argv = _first_start_argv(record, made, trainer, how.seat)
+    return ResumeRequest(paths, argv, child, made.files, watch=watch, gpus=gpus, seat=how.seat)
+
+
+def _plan_meeting(
+    found: FoundRun, made: ReplannedRun, way: ResumePoint, seat: Seat, differences: tuple[VerifyDifference, ...]
+) -> Meeting:
+    """Where all machines meet that continue the run."""
+    parts = list_continuation_parts(found.paths, found.record, way, differences)
+    return Meeting.next_to_processes(made.plan.launch, seat, digest_parts(parts), parts)
 
 
 def make_input_watch(found: FoundRun, env: Env) -> InputWatch:
