@@ -38,7 +38,7 @@ def too_few_gpus(situation: RuleContext) -> Iterator[RuleHit]:
         if gpus and situation.machines > 1:
             said = msg(
                 "num_processes = {all} needs {processes} GPUs on each of {machines} machines, and this one has {n}",
-                all=launch.num_processes,
+                all=launch.num_processes or 1,
                 processes=processes,
                 machines=situation.machines,
                 n=gpus,
