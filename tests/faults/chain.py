@@ -40,7 +40,9 @@ save_every_n_epochs = 1
 
 @dataclass(frozen=True)
 class World:
-    """A recipe and its trainer. ``life_s`` is about how long a training takes, ``start_s`` what comes before it."""
+    """A recipe and its trainer. The seconds are about what `lorabake run` takes to start a training, what that takes to
+    load, and each of its steps.
+    """
 
     name: str
     folder: Path
@@ -48,7 +50,8 @@ class World:
     flags: tuple[str, ...]
     steps: int
     start_s: float
-    life_s: float
+    load_s: float
+    step_s: float
     is_real: bool = False
 
     def argv(self, *args: str) -> list[str]:
@@ -67,7 +70,7 @@ def make_fake_world(folder: Path) -> World:
     (folder / "home").mkdir()
     project(folder / "project", MORE, text=re.sub('name = "[a-z]+"', 'name = "x"', RECIPE, count=1), pictures=5)
     env = environment(folder / "home")
-    return World("x", folder / "project", env, trainer.flags, steps=15, start_s=3.0, life_s=2.0)
+    return World("x", folder / "project", env, trainer.flags, steps=15, start_s=3.0, load_s=0.3, step_s=0.12)
 
 
 @dataclass(frozen=True)

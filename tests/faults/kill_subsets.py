@@ -49,7 +49,7 @@ SUBSETS = [
     ("supervisor", "guard", "second guard"),  # the trainer is alone then
     ROLES,
 ]
-PATIENCE_S = 300.0  # a ladder of 15 s on a machine that is busy with other things
+PATIENCE_S = 900.0  # for a training on a machine that is busy with other things
 STATUS_S = 5.0  # within which a state has to be the true one
 VIEWER_S = 30.0
 EXIT_CODES = {"finished": 0, "failed": 4, "interrupted": 130, "died": 130}
@@ -84,10 +84,25 @@ def strike(chain: Chain, wanted: Hits, dice: random.Random) -> dict[str, Signals
     """Send the signals at a random moment between start and end, most often while it trains; to whom they went."""
     if dice.random() < 0.15:
         time.sleep(dice.uniform(0.0, chain.world.start_s))
-    else:
-        begun = {*wanted, "supervisor"}
-        chain.until(lambda look: all(look.of(role) for role in begun) or not look.of(*ROLES), PATIENCE_S)
-        time.sleep(dice.uniform(0.0, chain.world.life_s))
+        if hits := send(chain, wanted, dice):
+            return hits
+    wait_for_the_moment(chain, {*wanted, "supervisor"}, dice.randint(-3, chain.world.steps), dice.random())
+    return send(chain, wanted, dice)
+
+
+def wait_for_the_moment(chain: Chain, roles: set[str], step: int, share: float) -> None:
+    """Until these processes live, and then a part of the time of loading, of a step, or of saving and judging."""
+    world = chain.world
+    chain.until(lambda look: all(look.of(role) for role in roles) or not look.of(*ROLES), PATIENCE_S)
+    if step <= 0:
+        time.sleep(share * world.load_s)
+        return
+    chain.until(lambda look: chain.step >= step or look.is_over, PATIENCE_S)
+    time.sleep(share * world.step_s * (4 if step == world.steps else 1))
+
+
+def send(chain: Chain, wanted: Hits, dice: random.Random) -> dict[str, Signals]:
+    """Send them in a random order, at once or within a second; to whom they went."""
     gap = dice.choice((0.0, 0.0, dice.uniform(0.0, 1.0)))
     hits, look = dict[str, Signals](), chain.look()
     for role in dice.sample(sorted(wanted), len(wanted)):
@@ -210,8 +225,8 @@ def judge_viewer(chain: Chain, kill: Kill) -> None:
     right = {EXIT_CODES[kill.told]} if kill.told in EXIT_CODES else set(range(1, 256)) | {-TERM, -HUP}
     if sent == KILL:
         right = {-KILL}
-    elif sent == HUP:
-        right |= {129, -HUP}
+    elif sent is not None:  # once the run is over it only prints
+        right |= {129, -HUP} if sent == HUP else {-TERM}
     if code not in right and kill.told:
         kill.faults.append(f"exit code {code}, right: {sorted(right)}")
 

@@ -16,4 +16,4 @@ def make_real_world(folder: Path) -> World:
     folder.mkdir()
     Project(folder, home / "bases" / "sd15", home, {"max_train_steps": 12}, several=False)
     env = make_child_env(read_environment(), HF_HUB_OFFLINE="1", LORABAKE_HOME=str(home))
-    return World("lum", folder, env, (), steps=12, start_s=15.0, life_s=30.0, is_real=True)
+    return World("lum", folder, env, (), steps=12, start_s=15.0, load_s=25.0, step_s=2.0, is_real=True)

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from launch_runner import request
 from test_kill import PATIENCE, alive, until
 
 from lorabake.errors import MachineError
-from lorabake.jobs.attach import attach_run
+from lorabake.jobs.attach import attach_run, run_supervised
 from lorabake.jobs.control import stop_run, wait_for_end
-from lorabake.jobs.display import NO_DISPLAY
+from lorabake.jobs.display import NO_DISPLAY, ignore_event
+from lorabake.jobs.supervisor import launch_run
 from lorabake.runs.finalize import complete_record
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.index import FoundRun
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Generator
 
     from lorabake.runs.stop_request import StopMode
+    from lorabake_schemas.record import Record
 
 RUNNER = Path(__file__).with_name("supervised_runner.py")
 pytestmark = pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="processes are found in /proc")
@@ -163,6 +166,17 @@ def test_a_killed_supervisor_is_noticed_by_its_terminal(tmp_path: Path) -> None:
         record = read_record(tree.paths.record)
         assert record.outcome is not None
         assert (record.status, record.outcome.code) == ("interrupted", "lorabake-killed")
+
+
+def test_a_run_that_was_judged_is_shown_although_its_supervisor_was_killed_then(tmp_path: Path) -> None:
+    def judged_and_killed() -> Record:
+        record = launch_run(request(tmp_path / "x"), ignore_event)
+        os.kill(os.getpid(), signal.SIGKILL)
+        return record
+
+    record = run_supervised(judged_and_killed, RunPaths(tmp_path / "x"), 4, NO_DISPLAY)
+    assert record == read_record(RunPaths(tmp_path / "x").record)
+    assert record.status == "failed"  # it saves no LoRA
 
 
 @pytest.mark.parametrize("children", ["group", "session"])

@@ -101,7 +101,9 @@ def show_events(follower: EventFollower, watcher: EventViewer) -> bool:
 
 
 def await_guard(paths: RunPaths) -> Record:
-    """The end of a run whose supervisor was killed: its guard stops the trainer. Raises InterruptedRunError."""
+    """The record of a run whose supervisor was killed: it may have been judged before that, or its trainer failed. Else
+    the guard stops the trainer, which raises InterruptedRunError.
+    """
     deadline = time.monotonic() + GUARD_LIMIT_S
     try:
         while find_active(paths, read_record(paths.record)) is not None and time.monotonic() < deadline:
@@ -109,6 +111,8 @@ def await_guard(paths: RunPaths) -> Record:
         record = complete_record(paths, read_record(paths.record))
     except MachineError as error:
         raise InterruptedRunError(msg("lorabake was killed before the run began")) from error
+    if record.status not in {"started", "interrupted"}:
+        return record
     why = record.outcome.message if record.outcome is not None else msg("lorabake was killed")
     raise InterruptedRunError(why, resume_command_hint(record, paths.root))
 
