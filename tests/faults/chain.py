@@ -24,7 +24,8 @@ import fake_sd_scripts
 from situations import RECIPE, project
 
 ROLES = ("viewer", "supervisor", "guard", "second guard", "launcher", "trainer")
-POLL_S = 0.02
+SLOW, SLOW_STEP_S = "CHAIN_SLOW", 3.0  # names a file; the stand-in's steps take so many seconds while it exists
+POLL_S = 0.05
 STARTER = "import sys, without_flock; without_flock.patched(); from lorabake.cli import main; sys.exit(main())"
 MORE = """
 [network]
@@ -64,6 +65,7 @@ def make_fake_world(folder: Path) -> World:
     trainer = OwnTrainer(folder / "trainer")
     script = Path(fake_sd_scripts.__file__).read_text("utf-8")
     script = script.replace('"delay": 0.0', '"batches": 5, "delay": 0.1')
+    script = script.replace('told["delay"]', f'{SLOW_STEP_S} if Path(os.environ["{SLOW}"]).exists() else told["delay"]')
     (trainer.checkout / "train_network.py").write_text(script)
     launch = trainer.packages / "accelerate" / "commands" / "launch.py"
     launch.write_text(Path(launcher.__file__).read_text("utf-8"))
@@ -127,13 +129,18 @@ class Chain:
     @property
     def env(self) -> dict[str, str]:
         paths = os.pathsep.join(path for path in sys.path if path)
-        marks = {launcher.CHAIN: self.mark, launcher.TRAINERS: str(self.root.parent / "trainers")}
+        marks = {launcher.CHAIN: self.mark, launcher.TRAINERS: str(self.root.parent / "trainers"), SLOW: str(self.slow)}
         return {**self.world.env, **marks, "PYTHONPATH": paths}
+
+    @property
+    def slow(self) -> Path:
+        return self.root.parent / "slow"
 
     def start(self, *args: str) -> subprocess.Popen[bytes]:
         """`lorabake run` or `resume` in a terminal of its own."""
         self.argv = self.world.argv(*args, *self.world.flags)
         self.log_from += len(self.log)
+        self.slow.unlink(missing_ok=True)
         with (self.root.parent / "terminal").open("ab") as said:
             self.viewer = subprocess.Popen(
                 self.argv, cwd=self.world.folder, env=self.env, start_new_session=True,

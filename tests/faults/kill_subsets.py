@@ -43,10 +43,11 @@ from lorabake.util.locks import try_lock
 
 KILL, HUP, TERM = signal.SIGKILL, signal.SIGHUP, signal.SIGTERM
 Hits = Mapping[str, Signals]  # what was sent to each role that lived
+SUPERVISORS = ("supervisor", "guard", "second guard")
 SUBSETS = [
     *((role,) for role in ROLES),
     *combinations(ROLES, 2),
-    ("supervisor", "guard", "second guard"),  # the trainer is alone then
+    SUPERVISORS,  # the trainer is alone then
     ROLES,
 ]
 PATIENCE_S = 900.0  # for a training on a machine that is busy with other things
@@ -102,8 +103,13 @@ def wait_for_the_moment(chain: Chain, roles: set[str], step: int, share: float) 
 
 
 def send(chain: Chain, wanted: Hits, dice: random.Random) -> dict[str, Signals]:
-    """Send them in a random order, at once or within a second; to whom they went."""
-    gap = dice.choice((0.0, 0.0, dice.uniform(0.0, 1.0)))
+    """Send them in a random order, at once or one soon after the other; to whom they went.
+
+    From then on a trainer that is to be stopped is so slow that it would be noticed if it was not.
+    """
+    if expected_ends(wanted, chain) != {"finished"}:
+        chain.slow.touch()
+    gap = dice.choice((0.0, 0.0, dice.uniform(0.0, 0.3)))
     hits, look = dict[str, Signals](), chain.look()
     for role in dice.sample(sorted(wanted), len(wanted)):
         if hits and gap:
@@ -113,6 +119,8 @@ def send(chain: Chain, wanted: Hits, dice: random.Random) -> dict[str, Signals]:
             with suppress(ProcessLookupError):
                 os.kill(pid, wanted[role])
                 hits[role] = wanted[role]
+    if expected_ends(hits, chain) == {"finished"}:
+        chain.slow.unlink(missing_ok=True)
     return hits
 
 
@@ -151,6 +159,8 @@ def find_wrong(told: Mapping[str, Any] | None, look: Look, kill: Kill, chain: Ch
         return f"{told['state']}, true: {sorted(right)}"
     if look.is_over and told["state"] != "finished" and not kill.before and told["step"] != chain.step:
         return f"step {told['step']}, but the log has {chain.step}"
+    if look.trains and not look.of(*SUPERVISORS) and kill.hits.get("second guard") != KILL:
+        return "the trainer is left alone"
     return find_wrong_process(told, look) if look.trains else None
 
 
@@ -187,7 +197,7 @@ def watch_to_the_end(chain: Chain, kill: Kill) -> None:
             if look.is_over and asked - changed > VIEWER_S:
                 kill.faults.append(f"the terminal still waits after {asked - changed:.0f} s")
                 return
-        if look.of("trainer") and not look.of("supervisor", "guard", "second guard"):
+        if look.of("trainer") and not look.of(*SUPERVISORS) and kill.hits.get("second guard") == KILL:
             kill.faults += while_it_is_alone(chain)
         time.sleep(POLL_S)
     kill.faults.append(f"still running: {chain.look().roles}")
@@ -285,10 +295,12 @@ def judge_resume(chain: Chain, kill: Kill, dice: random.Random) -> None:
         kill.faults.append(f"the LoRA has {weight(final)} steps")
 
 
-def judge_files(chain: Chain) -> list[str]:
-    """Nothing hidden is left, but for the lock of a killed process, which the next one takes."""
+def judge_files(chain: Chain, kill: Kill) -> list[str]:
+    """Nothing hidden is left, but for the lock of a process that was killed before it made the run folder: the next one
+    takes it.
+    """
     lock = chain.root.parent / f".{chain.world.name}.lock"
-    if lock.exists():
+    if kill.told == "not begun" and lock.exists():
         with try_lock(lock) as busy:
             if busy is not None:
                 return [f"the lock of a process that has ended is held: {busy}"]
@@ -312,7 +324,7 @@ def carry_out(kill: Kill, world: World, folder: Path, dice: random.Random, share
     elif kill.told not in {"finished", "not begun"} and dice.random() < share:
         judge_resume(chain, kill, dice)
     kill.faults += [f"a second trainer: {pid} beside {others}" for pid, *others in chain.second_trainers()]
-    kill.faults += judge_files(chain)
+    kill.faults += judge_files(chain, kill)
     for pid in chain.look().of(*ROLES, "other"):
         with suppress(ProcessLookupError):
             os.kill(pid, KILL)

@@ -150,6 +150,19 @@ def test_a_trainer_that_ended_alone_is_judged_by_resume(tmp_path: Path) -> None:
     assert (record.status, record.parts) == ("finished", ())
 
 
+@pytest.mark.parametrize("lives", [False, True])
+def test_nothing_is_left_of_processes_that_were_killed_after_the_verdict(tmp_path: Path, lives: bool) -> None:
+    root = tmp_path / "x-001"
+    run(root)
+    owner = current_owner("x-001")
+    owner = owner if lives else replace(owner, started="another process' time")
+    lock, claim = tmp_path / ".x.lock", root / ".running"
+    lock.write_bytes(serialize_owner(owner))
+    claim.write_bytes(serialize_owner(replace(owner, use="x"), mark="m", folder=root.stat().st_ino))
+    assert find_run(root, tmp_path).record.status == "finished"
+    assert [path.exists() for path in (lock, claim)] == [lives, lives]
+
+
 def killed_wholly(root: Path, **changes: Any) -> Path:
     """A run whose record has it as running while no process is left: cut off after step 9."""
     run(root)

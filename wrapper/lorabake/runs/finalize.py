@@ -22,7 +22,7 @@ from lorabake.runs.log_parser import LogParser
 from lorabake.runs.record import close_record, read_record, with_outcome, write_record
 from lorabake.runs.resume_points import read_train_settings, resume_hint, resume_options, with_run_facts
 from lorabake.runs.verdict import LOST_STATE, RunResult, judge_run
-from lorabake.util.files import open_file, remove_file
+from lorabake.util.files import exists, open_file, remove_file
 from lorabake.util.locks import try_lock
 from lorabake_schemas.messages import Message, escape_undecodable, join_list, literal, msg
 from lorabake_schemas.record import InputChange, Outcome, Record, RunStatus
@@ -185,7 +185,10 @@ def complete_record(paths: RunPaths, record: Record, *, only_own: bool = False) 
     It is written if this is the run's own place and the folder belongs to this user. Elsewhere it is only returned,
     since that reads the whole log each time; with ``only_own`` not even that.
     """
-    if not _is_incomplete(record) or find_active(paths, record) is not None:
+    if not _is_incomplete(record):
+        _remove_leftovers(paths, record)
+        return record
+    if find_active(paths, record) is not None:
         return record
     if not _is_own_run(paths, record):
         return record if only_own else _with_end(paths, record, hashed=False)
@@ -199,6 +202,15 @@ def complete_record(paths: RunPaths, record: Record, *, only_own: bool = False) 
                 remove_stale_claim(paths)
             return record
     return _with_end(paths, record)
+
+
+def _remove_leftovers(paths: RunPaths, record: Record) -> None:
+    """Remove the lock and the claim of a run whose processes were killed after its verdict."""
+    lock = lock_path(paths.root.parent, record.name)
+    if (exists(lock) or exists(paths.running)) and _is_own_run(paths, record):
+        with suppress(OSError), try_lock(lock, paths.root.name) as busy:
+            if busy is None:
+                remove_stale_claim(paths)
 
 
 def _is_incomplete(record: Record) -> bool:
