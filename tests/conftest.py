@@ -67,12 +67,16 @@ def trainer(cache: Path) -> trainers.Trainer:
 
 @pytest.fixture(scope="session")
 def make_base(cache: Path, trainer: trainers.Trainer) -> MakeBase:
-    """Makes the base ``name`` of a family when it is first asked for; ``options`` are those of random_base.py."""
+    """Makes the base ``name`` of a family when it is first asked for; ``options`` are those of random_base.py. Skips
+    the test where memory is too small for so many ``trainings`` with it at a time."""
 
-    def made(family: Family, name: str | None = None, *options: str) -> Path:
+    def made(family: Family, name: str | None = None, *options: str, trainings: int = 0) -> Path:
         folder = cache / "bases" / (name or family)
         with locks.hold_lock(cache / "bases" / ".lock", lambda _: print("waiting for another session's base")):
             quickstart_files.make_base(folder, family, trainer.python, read_environment(), print, *options)
+        wanted = trainings * quickstart_files.resource_needs(family).memory_bytes
+        if (free := machine.get_available_memory()) is not None and free < wanted:
+            pytest.skip(f"training needs {wanted / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free")
         return folder
 
     return made
@@ -81,8 +85,4 @@ def make_base(cache: Path, trainer: trainers.Trainer) -> MakeBase:
 @pytest.fixture(scope="session")
 def base(make_base: MakeBase) -> Path:
     """That of SD1.5; skips the test where memory is too small to train it."""
-    folder = make_base("sd15")
-    wanted, free = quickstart_files.resource_needs("sd15").memory_bytes, machine.get_available_memory()
-    if free is not None and free < wanted:
-        pytest.skip(f"a training needs {wanted / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free")
-    return folder
+    return make_base("sd15", trainings=1)

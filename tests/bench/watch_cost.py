@@ -91,7 +91,7 @@ def follow(root: Path, steps: int, seconds: float) -> None:
                     write_losses(board, step, 0.1)
                 done, before = reached, time.process_time()
                 look = Look(begin + now, begin + now)
-                teller.tell(listener.feed_log(log, look), look)
+                teller.dispatch(listener.feed_log(log, look), look)
                 teller.report(teller.watch.look(now, examine, lambda: 1 << 40), look)
                 teller.report([*metrics.look(now, losses.rates)], look)
                 spent += time.process_time() - before

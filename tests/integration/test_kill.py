@@ -62,8 +62,8 @@ def running(tmp_path: Path, *flags: str) -> Generator[tuple[subprocess.Popen[byt
 
 
 def last_event(paths: RunPaths) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(paths.events.read_text("utf-8").splitlines()[-1])
-    return told
+    event: dict[str, Any] = json.loads(paths.events.read_text("utf-8").splitlines()[-1])
+    return event
 
 
 def assert_log_is_whole(tmp_path: Path) -> None:

@@ -52,7 +52,7 @@ def steps(root: Path) -> int:
     """The last step in the events."""
     path = root / "events.jsonl"
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
-    return max((told["step"] for line in lines if (told := json.loads(line))["event"] == "step"), default=0)
+    return max((event["step"] for line in lines if (event := json.loads(line))["event"] == "step"), default=0)
 
 
 @contextmanager

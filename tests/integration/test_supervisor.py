@@ -87,8 +87,8 @@ def running(root: Path, *flags: str, steps: int = 1000) -> Generator[Tree]:
 
 
 def last_event(paths: RunPaths) -> dict[str, Any]:
-    told: dict[str, Any] = json.loads(paths.events.read_text("utf-8").splitlines()[-1])
-    return told
+    event: dict[str, Any] = json.loads(paths.events.read_text("utf-8").splitlines()[-1])
+    return event
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGHUP])

@@ -12,6 +12,7 @@ import json
 import subprocess
 import sys
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,10 +20,8 @@ import pytest
 import tomli_w
 from PIL import Image
 
-from lorabake.jobs import quickstart_files as quickstart
 from lorabake.lora.reproducible import VOLATILE_KEYS
 from lorabake.trainer.install import Trainer
-from lorabake.util import locks, machine
 from lorabake.util.environment import make_child_env, read_environment
 from sample_images import draw_images, write_lighthouses
 
@@ -61,23 +60,6 @@ DATASET_FORM = {
     "ss_max_bucket_reso", "ss_keep_tokens", "ss_dataset_dirs", "ss_reg_dataset_dirs", "ss_tag_frequency",
     "ss_bucket_info",
 }  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def cache() -> Path:
-    return Path(read_environment().get("LORABAKE_TEST_HOME") or HERE.parents[1] / ".test-cache").absolute()
-
-
-def make_base(cache: Path, family: str, trainer: Trainer) -> Path:
-    """The base of random weights that the other real runs use."""
-    folder = cache / "bases" / family
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with locks.hold_lock(cache / "bases" / ".lock", lambda _: print("waiting for another session's base")):
-        quickstart.make_base(folder, cast("Any", family), trainer.python, read_environment(), print)
-    wanted, free = quickstart.resource_needs(cast("Any", family)).memory_bytes, machine.get_available_memory()
-    if free is not None and free < wanted:
-        pytest.skip(f"a training needs {wanted / 1e9:.1f} GB of memory, {free / 1e9:.1f} GB are free")
-    return folder
 
 
 def make_data(root: Path) -> None:
@@ -277,9 +259,11 @@ def list_differing(one: dict[str, Any], two: dict[str, Any]) -> list[str]:
 
 
 @pytest.mark.parametrize("pair", PAIRS, ids=[pair["name"] for pair in PAIRS])
-def test_equal_to_bare_sd_scripts(pair: Table, tmp_path: Path, cache: Path, trainer: Trainer) -> None:
+def test_equal_to_bare_sd_scripts(
+    pair: Table, tmp_path: Path, cache: Path, trainer: Trainer, make_base: Callable[..., Path]
+) -> None:
     family: str = pair.get("family") or RECIPES[pair["source"]]["family"]
-    base = make_base(cache, family, trainer)
+    base = make_base(family, trainings=1)
     for side in ("recipe", "bare"):
         make_data(tmp_path / side)
     ours, our_metadata = read_lora(train_with_lorabake(write_recipe(pair, tmp_path / "recipe", base, family), cache))
@@ -303,10 +287,12 @@ def test_equal_to_bare_sd_scripts(pair: Table, tmp_path: Path, cache: Path, trai
     assert (differ, metadata) == ([], [])
 
 
-def test_an_option_left_out_is_seen(tmp_path: Path, cache: Path, trainer: Trainer) -> None:
+def test_an_option_left_out_is_seen(
+    tmp_path: Path, cache: Path, trainer: Trainer, make_base: Callable[..., Path]
+) -> None:
     """Otherwise equal files would prove nothing."""
     (pair,) = (pair for pair in PAIRS if pair["name"] == "block-rates")
-    base = make_base(cache, "sd15", trainer)
+    base = make_base("sd15", trainings=1)
     files = list[Path]()
     for left_out in ("", "debiased_estimation_loss"):
         root = tmp_path / f"without-{left_out}"

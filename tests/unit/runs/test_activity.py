@@ -107,8 +107,8 @@ def test_a_stall_is_over_when_something_moves(after: dict[str, Any]) -> None:
 
 
 def test_a_report_that_repeats_itself_is_kept_once_with_its_count() -> None:
-    told = [at(number, "trainer_warning", text="slow", count=number) for number in range(1, 9)]
-    found = taken(*told, at(9, "trainer_error", text="bad", count=1), STALL, STALL)
+    warnings = [at(number, "trainer_warning", text="slow", count=number) for number in range(1, 9)]
+    found = taken(*warnings, at(9, "trainer_error", text="bad", count=1), STALL, STALL)
     assert [type(each.event) for each in found.notices] == [TrainerWarning, TrainerError, Stalled, Stalled]
     assert found.notices[0].event == TrainerWarning("slow", 8)
 

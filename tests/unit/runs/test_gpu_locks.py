@@ -104,11 +104,11 @@ def test_a_gpu_is_waited_for(env: dict[str, str], tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(gpus, "GPU_POLL_S", 0.01)
     with ExitStack() as first, ExitStack() as quicker:
         first.enter_context(reserve_gpus(choose_gpus(ONE, env, "refuse"), tmp_path / "first"))
-        wanted, told = choose_gpus(ONE, env, "wait"), list[Message]()
+        wanted, reported = choose_gpus(ONE, env, "wait"), list[Message]()
 
         def tell(line: Message) -> None:
-            told.append(line)
-            (first if len(told) == 1 else quicker).close()
+            reported.append(line)
+            (first if len(reported) == 1 else quicker).close()
 
         starts = list[bool]()
 
@@ -121,9 +121,9 @@ def test_a_gpu_is_waited_for(env: dict[str, str], tmp_path: Path, monkeypatch: p
 
         assert start_on_free_gpus(wanted, "wait", start, tell) is record
         assert len(starts) == 2
-    assert len(told) == 2
-    assert str(tmp_path / "first") in str(told[0])
-    assert str(tmp_path / "quicker") in str(told[1])
+    assert len(reported) == 2
+    assert str(tmp_path / "first") in str(reported[0])
+    assert str(tmp_path / "quicker") in str(reported[1])
 
 
 def test_ctrl_c_leaves_while_a_gpu_is_waited_for(env: dict[str, str], tmp_path: Path) -> None:

@@ -78,8 +78,8 @@ def made(folder: Path, status: str = "started", outcome: dict[str, Any] | None =
 
 
 def record(paths: RunPaths, status: str = "started", outcome: dict[str, Any] | None = None, **changes: Any) -> Record:
-    told = {"cwd": str(paths.root), "started": "2026-01-31T09:30:00.000Z", "planned_steps": 100, **changes}
-    return ended_record(status, outcome).model_copy(update=told)
+    changed = {"cwd": str(paths.root), "started": "2026-01-31T09:30:00.000Z", "planned_steps": 100, **changes}
+    return ended_record(status, outcome).model_copy(update=changed)
 
 
 def claim(paths: RunPaths, owner: LockOwner, *, folder: int | None = None) -> None:
@@ -161,9 +161,9 @@ def test_an_open_log_means_that_the_trainer_lives(tmp_path: Path) -> None:
 
 def test_what_is_measured_is_shown_while_it_is_in_progress(tmp_path: Path) -> None:
     gpu = {"uuid": "GPU-a", "name": "A10", "used_mib": 3, "total_mib": 8, "temperature": None}
-    told = {"event": "metrics", "learning_rates": {"unet": "nan"}, "d": 2e-5, "gpus": [gpu]}
+    metrics = {"event": "metrics", "learning_rates": {"unet": "nan"}, "d": 2e-5, "gpus": [gpu]}
     paths = made(tmp_path)
-    paths.events.write_text(json.dumps({"time": "2026-01-31T09:30:00.000Z", **told}) + "\n")
+    paths.events.write_text(json.dumps({"time": "2026-01-31T09:30:00.000Z", **metrics}) + "\n")
     with try_lock(lock_path(tmp_path, "x"), paths.root.name):
         shown = summarize_run(paths, record(paths), "x")
     assert (shown.learning_rates, shown.d, [each.model_dump() for each in shown.gpus]) == ({"unet": "nan"}, 2e-5, [gpu])

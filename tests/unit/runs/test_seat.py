@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lorabake.errors import MachineError
-from lorabake.runs.seat import NO_SEAT_OPTIONS, SeatOptions, find_seat, first_host, split_port
+from lorabake.runs.seat import NO_SEAT_OPTIONS, SeatOptions, describe_unused_machines, find_seat, first_host, split_port
 from lorabake_schemas.plan import LaunchPlan
 from lorabake_schemas.seat import Seat
 
@@ -58,6 +58,18 @@ def test_options_count_more_than_the_environment() -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "seat"),
+    [
+        (SeatOptions(address="10.1.0.4:4000"), Seat(rank=1, machines=2, address="10.1.0.4", port=4000)),
+        (SeatOptions(rank=0), Seat(rank=0, machines=2, address="gnode20")),
+        (SeatOptions(machines=4), Seat(rank=1, machines=4, address="gnode20")),
+    ],
+)
+def test_options_leave_the_rest_to_the_scheduler(options: SeatOptions, seat: Seat) -> None:
+    assert find_seat(options, SRUN, FOUR) == seat
+
+
+@pytest.mark.parametrize(
     ("options", "env", "launch"),
     [
         (SeatOptions(2, 1), {}, FOUR),
@@ -67,6 +79,7 @@ def test_options_count_more_than_the_environment() -> None:
         (SeatOptions(2, 0, "a:80"), {}, FOUR),
         (SeatOptions(3, 0, "a"), {}, FOUR),
         (SeatOptions(2, 0, "a"), {}, LaunchPlan()),
+        (SeatOptions(machines=1, rank=1), SRUN, FOUR),
         (NO_SEAT_OPTIONS, SRUN, LaunchPlan(num_processes=3)),
         (NO_SEAT_OPTIONS, SRUN | {"SLURM_LOCALID": "1"}, FOUR),
     ],
@@ -104,3 +117,13 @@ def test_the_first_of_a_list(listed: str, first: str) -> None:
 )
 def test_an_address_with_a_port(address: str, parts: tuple[str, int | None]) -> None:
     assert split_port(address) == parts
+
+
+def test_a_script_without_srun_learns_that_other_machines_are_idle() -> None:
+    job = {name: value for name, value in SRUN.items() if "STEP" not in name}
+    assert describe_unused_machines(NO_SEAT_OPTIONS, job, FOUR) is not None
+    assert describe_unused_machines(NO_SEAT_OPTIONS, job, LaunchPlan()) is None
+    assert describe_unused_machines(SeatOptions(machines=1), job, FOUR) is None
+    assert describe_unused_machines(NO_SEAT_OPTIONS, SRUN, FOUR) is None
+    assert describe_unused_machines(NO_SEAT_OPTIONS, SRUN | {"SLURM_STEP_NUM_NODES": "1"}, FOUR) is None
+    assert describe_unused_machines(NO_SEAT_OPTIONS, {}, FOUR) is None

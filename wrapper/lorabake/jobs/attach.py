@@ -12,7 +12,7 @@ from lorabake.runs.activity import read_event_time
 from lorabake.runs.events import decode_event
 from lorabake.runs.finalize import complete_record, resume_command_hint
 from lorabake.runs.follow import EventFollower, events_size
-from lorabake.runs.lock import find_active
+from lorabake.runs.lock import watch_active
 from lorabake.runs.record import read_record
 from lorabake.util.background import BackgroundJob, start_in_background
 from lorabake.util.owners import find_job_id
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from lorabake_schemas.record import Record
 
 POLL_S = 0.1
-ACTIVITY_CHECK_S = 1.0  # how often another process' run is looked for
 GUARD_LIMIT_S = 60.0  # the longest that a guard takes to end a trainer
 CONTAINER_INIT_PID = 1
 HANGUP = "SIGHUP"
@@ -106,8 +105,9 @@ def await_guard(paths: RunPaths) -> Record:
     """
     deadline = time.monotonic() + GUARD_LIMIT_S
     try:
-        while find_active(paths, read_record(paths.record)) is not None and time.monotonic() < deadline:
-            time.sleep(POLL_S)
+        for _ in watch_active(paths):
+            if time.monotonic() > deadline:
+                break
         record = complete_record(paths, read_record(paths.record))
     except MachineError as error:
         raise InterruptedRunError(msg("lorabake was killed before the run began")) from error
@@ -119,14 +119,9 @@ def await_guard(paths: RunPaths) -> Record:
 
 def attach_run(paths: RunPaths, display: Display) -> Record:
     """Show a run that is in progress until it ends, and return its record. KeyboardInterrupt leaves it alone."""
-    record = read_record(paths.record)
-    looked = 0.0
-    with EventFollower(paths) as follower, display.training(record.planned_steps) as watcher:
-        is_active = True
-        while is_active:
-            if time.monotonic() - looked > ACTIVITY_CHECK_S:
-                is_active, looked = find_active(paths, read_record(paths.record)) is not None, time.monotonic()
+    steps = read_record(paths.record).planned_steps
+    with EventFollower(paths) as follower, display.training(steps) as watcher:
+        for _ in watch_active(paths):
             show_events(follower, watcher)
-            if is_active:
-                time.sleep(POLL_S)
+        show_events(follower, watcher)
     return complete_record(paths, read_record(paths.record))

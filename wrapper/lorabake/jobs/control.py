@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from lorabake.errors import MachineError
 from lorabake.runs.finalize import complete_record
-from lorabake.runs.lock import find_active, read_claim
+from lorabake.runs.lock import find_active, read_claim, watch_active
 from lorabake.runs.record import read_record
 from lorabake.runs.stop_request import request_stop
 from lorabake.util.files import reason
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from lorabake.runs.stop_request import StopMode
     from lorabake_schemas.record import Record
 
-POLL_S = 0.2
 UNCERTAIN_LIMIT_S = 60.0  # how long a run on a host that may be gone is waited for
 
 
@@ -73,8 +72,7 @@ def wait_for_end(paths: RunPaths) -> Record:
     """The record of a run that is being stopped, as soon as it has ended. Raises BusyError if nobody here can know
     whether it will: its host may be gone."""
     deadline = time.monotonic() + UNCERTAIN_LIMIT_S
-    while (active := find_active(paths, read_record(paths.record))) is not None:
+    for active in watch_active(paths):
         if not active.certain and time.monotonic() > deadline:
             raise active.error
-        time.sleep(POLL_S)
     return complete_record(paths, read_record(paths.record))

@@ -36,16 +36,28 @@ BUG_EXIT_CODE = 3
 MACHINE_FAILED = "machine-failed"  # the run was stopped because another machine failed
 
 
-def ensure_port_free(launch: LaunchPlan, seat: Seat | None = None) -> None:
-    """Raises ResourceError, with one that is free, when another program has the port by which the processes meet."""
+def ensure_port_free(launch: LaunchPlan, seat: Seat | None = None, *, is_resumed: bool = False) -> None:
+    """Raises ResourceError, with one that is free, when another program has the port by which the processes meet, or
+    the one by which the machines do. The recipe of a run that is resumed cannot be changed."""
     port = process_port(launch, seat)
-    if launch.num_processes == 1 or is_port_free(port):
+    needed = 1 if seat is None else 2
+    if launch.num_processes == 1 or _are_free(port, needed):
         return
-    free = next((other for other in range(port + 1, min(port + 100, MAX_PORT)) if is_port_free(other)), port + 1)
-    raise ResourceError(
-        msg("port {port}, which the processes of this run need, is used by another program", port=port),
-        msg("set launch.main_process_port = {port} in the recipe", port=free),
+    free = next((other for other in range(port + 1, min(port + 100, MAX_PORT)) if _are_free(other, needed)), port + 1)
+    hint = msg(
+        "set launch.main_process_port = {port} in the recipe, or add --set launch.main_process_port={port}", port=free
     )
+    if is_resumed:
+        hint = msg("wait until that program has ended, or end it")
+    if seat is not None:
+        hint = msg("write --main-address HOST:{port} on all machines", port=free)
+    raise ResourceError(
+        msg("port {port}, which the processes of this run need, is used by another program", port=port), hint
+    )
+
+
+def _are_free(port: int, count: int) -> bool:
+    return all(is_port_free(each) for each in range(port, port + count))
 
 
 class OtherMachines:

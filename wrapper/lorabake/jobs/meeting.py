@@ -198,7 +198,7 @@ def gather_machines(meeting: Meeting, is_ready: Callable[[], bool], tell: Callab
         listener = listen_everywhere(port)
     except OSError as error:
         said = msg("port {port}, where the machines of this run meet, is used by another program", port=port)
-        hint = msg("set launch.main_process_port to another port in the recipe")
+        hint = msg("write --main-address HOST:PORT on all machines, with another port")
         raise BusyError(said, hint) from error
     tell(msg("waiting for {n} more machines on port {port}", n=meeting.seat.machines - 1, port=port))
     gathering = Gathering()
@@ -323,7 +323,7 @@ def name_differences(mine: Mapping[str, str], theirs: Mapping[str, object]) -> s
 def different_training_error(rank: int, named: str) -> MachineError:
     return MachineError(
         msg("machine {rank} would train something else than the first: {names} differ", rank=rank, names=named),
-        msg("use the same recipe, images, model and trainer on all machines"),
+        msg("use the same recipe, images, model and trainer on all machines, and the same run folder to resume"),
     )
 
 

@@ -38,7 +38,7 @@ from lorabake.runs.index import ensure_inputs_free, register_run
 from lorabake.runs.input_watch import InputWatch, ensure_dataset_unchanged
 from lorabake.runs.launch_request import LaunchRequest, list_digest_parts
 from lorabake.runs.lock import ensure_idle
-from lorabake.runs.seat import NO_SEAT_OPTIONS, SeatOptions, find_seat, read_seat
+from lorabake.runs.seat import NO_SEAT_OPTIONS, SeatOptions, describe_unused_machines, find_seat, read_seat
 from lorabake.runs.verdict import DIVERGED
 from lorabake.trainer import git, manifest, venv, versions
 from lorabake.trainer import install as trainers
@@ -252,6 +252,8 @@ def make_request(prepared: PreparedRun, env: Env, tell: Tell) -> LaunchRequest:
     folder.
     """
     check_run_folder(prepared)
+    if unused := describe_unused_machines(prepared.order.seat, env, prepared.examination.planned()[1].launch):
+        tell(unused)
     gpus = _choose_gpus(prepared, env)
     root, kept = prepared.root, fact_store_path(lorabake_home(env), env)
     wanted = start_record.manifest_spec(prepared.examination, root, env, weights=not prepared.order.rehearse)

@@ -131,8 +131,8 @@ def run_trainer(start: LaunchContext, record: Record, events: EventLog, watcher:
     """
     try:
         watch = RunWatch.of_plan(start.plan)
-        teller = EventDispatcher(events, watcher, watch, sequel=start.sequel, planned=start.planned_steps)
-        record = train_and_judge(start, record, teller)
+        dispatcher = EventDispatcher(events, watcher, watch, sequel=start.sequel, planned=start.planned_steps)
+        record = train_and_judge(start, record, dispatcher)
     except Exception as error:
         with suppress(MachineError):  # somebody took the record away
             if read_record(start.paths.record).status == "started":  # else the guard has ended it
@@ -151,7 +151,7 @@ def run_trainer(start: LaunchContext, record: Record, events: EventLog, watcher:
     return record
 
 
-def train_and_judge(start: LaunchContext, record: Record, teller: EventDispatcher) -> Record:
+def train_and_judge(start: LaunchContext, record: Record, dispatcher: EventDispatcher) -> Record:
     """Start the trainer, follow it to its end, judge it and write the verdict down."""
     paths = start.paths
     how = SupervisionOptions(
@@ -166,33 +166,33 @@ def train_and_judge(start: LaunchContext, record: Record, teller: EventDispatche
     said_before = paths.log.stat().st_size
     command = Command(start.argv, paths.root.absolute(), start.env)
     with FolderHandle(paths.root) as place, supervise(command, how) as running:
-        seen = follow_log(running, start, said_before, teller, place)
+        seen = follow_log(running, start, said_before, dispatcher, place)
         if place.is_deleted:
             return close_record(record, deleted_folder_outcome(paths.root, seen, running.returncode), "failed")
         if (now := place.now()) != place.root:
             start = replace(start, paths=RunPaths(now), is_moved=True)
-        return conclude_run(start, record, running, seen, teller)
+        return conclude_run(start, record, running, seen, dispatcher)
 
 
 def conclude_run(
-    start: LaunchContext, record: Record, running: RunningCommand, seen: LogSummary, teller: EventDispatcher
+    start: LaunchContext, record: Record, running: RunningCommand, seen: LogSummary, dispatcher: EventDispatcher
 ) -> Record:
     """The verdict, written down where the run folder is now."""
     paths = start.paths
     stopped_by = running.stopped_by if running.returncode != 0 else None
     remarks = start.sequel.collect() if start.sequel is not None else ()
     remarks += strip_saved_loras(paths.output, start.name) if start.deterministic else ()
-    evidence = collect_result(start, running.returncode, seen, teller.watch.losses.facts)
+    evidence = collect_result(start, running.returncode, seen, dispatcher.watch.losses.facts)
     evidence = with_run_facts(evidence, paths, record)
     reached = stopped_by is not None and evidence.returncode == 0
     record = with_verdict(start, record, evidence, None if reached else stopped_by)
-    record = with_remarks(record, (*loss_remarks(record, teller.watch.losses), *remarks))
-    finalize_run(paths, record, teller.events)
+    record = with_remarks(record, (*loss_remarks(record, dispatcher.watch.losses), *remarks))
+    finalize_run(paths, record, dispatcher.events)
     return record
 
 
 def follow_log(
-    running: RunningCommand, start: LaunchContext, begin: int, teller: EventDispatcher, place: FolderHandle
+    running: RunningCommand, start: LaunchContext, begin: int, dispatcher: EventDispatcher, place: FolderHandle
 ) -> LogSummary:
     """Read the log from byte ``begin`` as it grows, until the trainer and everything it started have ended."""
     shift = start.sequel.first_step - start.sequel.offset if start.sequel is not None else 0
@@ -208,23 +208,25 @@ def follow_log(
         over = announced = False
         while not over:
             over = running.wait(POLL_INTERVAL_S)
-            told = listener.feed_log(*read_log(file))
-            teller.tell(told, listener.look)
-            teller.report(teller.watch.look(time.monotonic(), examine, lambda: shutil.disk_usage(place.root).free))
-            if not listener.holds_step(told):
-                teller.report([*metrics.look(time.monotonic(), losses.rates)])
-            if teller.watch.has_diverged and running.stopped_by is None:
+            events = listener.feed_log(*read_log(file))
+            dispatcher.dispatch(events, listener.look)
+            dispatcher.report(
+                dispatcher.watch.look(time.monotonic(), examine, lambda: shutil.disk_usage(place.root).free)
+            )
+            if not listener.holds_step(events):
+                dispatcher.report([*metrics.look(time.monotonic(), losses.rates)])
+            if dispatcher.watch.has_diverged and running.stopped_by is None:
                 running.stop(DIVERGED)
-            if teller.is_past_end and running.stopped_by is None:
+            if dispatcher.is_past_end and running.stopped_by is None:
                 running.stop(STOPPED_BY_LORABAKE)
             if running.stopped_by is None and place.is_deleted:
                 running.stop(DELETED)  # nothing that it makes could be saved
-            serve_stop_requests(requests, told, running)
+            serve_stop_requests(requests, events, running)
             if not announced and not over and is_announced(running.stopped_by):
                 announced = True
-                teller.report([Stopping(running.stopped_by or "")])
-        teller.tell(listener.close(), listener.look)
-    return replace(listener.seen, step=teller.of_the_run(listener.seen.step))
+                dispatcher.report([Stopping(running.stopped_by or "")])
+        dispatcher.dispatch(listener.close(), listener.look)
+    return replace(listener.seen, step=dispatcher.of_the_run(listener.seen.step))
 
 
 def read_log(file: BinaryIO) -> tuple[bytes, Look]:
@@ -232,9 +234,9 @@ def read_log(file: BinaryIO) -> tuple[bytes, Look]:
     return file.read(), Look(time.time(), os.fstat(file.fileno()).st_mtime)
 
 
-def serve_stop_requests(requests: StopSchedule, told: Iterable[ProgressEvent], running: RunningCommand) -> None:
+def serve_stop_requests(requests: StopSchedule, events: Iterable[ProgressEvent], running: RunningCommand) -> None:
     """Stop the trainer as soon as a request for that is due; "now" goes up the whole ladder."""
-    requests.feed(told)
+    requests.feed(events)
     requests.poll()
     if (mode := requests.take()) is not None:
         for _ in range(3 if mode == "now" else 1):
@@ -266,24 +268,24 @@ class LogListener:
     def feed_log(self, data: bytes, look: Look) -> list[ProgressEvent]:
         """A piece of the log. What is written of a step was written before the log shows the next one."""
         self.look = look
-        told = self._with_losses(self.parser.feed(data))
+        events = self._with_losses(self.parser.feed(data))
         if (held := self.parser.held) is None or self._shown is None or self._shown[0] != held:
             self._shown = None if held is None else (held, look.end)
-        return told
+        return events
 
-    def holds_step(self, told: Iterable[ProgressEvent]) -> bool:
-        """Whether a step was shown earlier than ``told`` and is still to be reported, with its time."""
-        return self.parser.held is not None and not any(isinstance(event, Step) for event in told)
+    def holds_step(self, events: Iterable[ProgressEvent]) -> bool:
+        """Whether a step was shown earlier than ``events`` and is still to be reported, with its time."""
+        return self.parser.held is not None and not any(isinstance(event, Step) for event in events)
 
     def close(self) -> list[ProgressEvent]:
         return self._with_losses(self.parser.close())
 
     def _with_losses(self, events: list[ProgressEvent]) -> list[ProgressEvent]:
         self.losses.read()
-        told = [self._with_loss(event) if isinstance(event, Step) else event for event in events]
+        events = [self._with_loss(event) if isinstance(event, Step) else event for event in events]
         if (held := self.parser.held) is not None and self.losses.take(held + self.shift) is not None:
-            told += [self._with_loss(event) for event in self.parser.release() if isinstance(event, Step)]
-        return told
+            events += [self._with_loss(event) for event in self.parser.release() if isinstance(event, Step)]
+        return events
 
     def _with_loss(self, step: Step) -> Step:
         if self._shown is not None and self._shown[0] == step.number:
@@ -309,28 +311,28 @@ class EventDispatcher:
     is_past_end: bool = False
     clock: EventClock = field(default_factory=EventClock)
 
-    def tell(self, told: Iterable[ProgressEvent], look: Look | None = None) -> None:
+    def dispatch(self, events: Iterable[ProgressEvent], look: Look | None = None) -> None:
         """What the trainer logged, and what the watch makes of it."""
-        told = told if self.sequel is None else self._renumber_steps(told, self.sequel)
-        self.report(list(self.watch.add_remarks(told)), look)
+        events = events if self.sequel is None else self._renumber_steps(events, self.sequel)
+        self.report(list(self.watch.add_remarks(events)), look)
 
-    def report(self, told: list[ProgressEvent], look: Look | None = None) -> None:
+    def report(self, events: list[ProgressEvent], look: Look | None = None) -> None:
         """A full disk must not stop hours of training because events cannot be written; the trainer's own log
         continues.
         """
         if not self.lost:
             try:
-                for moment, group in self.clock.stamp(told, look or Look(time.time(), time.time())):
+                for moment, group in self.clock.stamp(events, look or Look(time.time(), time.time())):
                     self.events.progress(group, datetime.fromtimestamp(moment, UTC))
             except OSError as error:
                 self.lost = True
                 why = error.strerror or str(error)
-                told.append(LogLine(msg("lorabake: events.jsonl ends here ({why})", why=why)))
-        for event in told:
+                events.append(LogLine(msg("lorabake: events.jsonl ends here ({why})", why=why)))
+        for event in events:
             self.watcher(event)
 
-    def _renumber_steps(self, told: Iterable[ProgressEvent], sequel: ResumeHooks) -> Iterable[ProgressEvent]:
-        for event in told:
+    def _renumber_steps(self, events: Iterable[ProgressEvent], sequel: ResumeHooks) -> Iterable[ProgressEvent]:
+        for event in events:
             if isinstance(event, Step):
                 self.is_past_end = self.is_past_end or (
                     sequel.overruns and event.number + sequel.first_step > self.planned

@@ -8,13 +8,16 @@ has in its environment, by which it is found where there are no locks.
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
 from lorabake.errors import BusyError
 from lorabake.runs.folder import RunPaths
+from lorabake.runs.record import read_record
 from lorabake.util import process_guard
 from lorabake.util.files import disk_error, open_descriptor, read_bytes, remove_file
 from lorabake.util.locks import LockHolder, find_holder, try_lock
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 MAX_CLAIM_BYTES = 4096  # bytes of .running
 CLAIM_FILE = ".running"
+POLL_S, ACTIVITY_CHECK_S = 0.1, 0.5  # how often a watched run is shown, and is looked for among locks and processes
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +156,18 @@ def find_active(paths: RunPaths, record: Record) -> ActiveRun | None:
     if busy is not None and (busy.owner is None or busy.owner.use in {"", paths.root.absolute().name}):
         return ActiveRun(paths.root, busy.owner, is_supervised=True, certain=busy.certain, file=busy.path)
     return find_running_trainer(paths)
+
+
+def watch_active(paths: RunPaths) -> Generator[ActiveRun]:
+    """Yields several times a second while a run is in progress. Raises MachineError if its record cannot be read."""
+    looked, active = -math.inf, None
+    while True:
+        if time.monotonic() - looked > ACTIVITY_CHECK_S:
+            active, looked = find_active(paths, read_record(paths.record)), time.monotonic()
+        if active is None:
+            return
+        yield active
+        time.sleep(POLL_S)
 
 
 def lock_path(folder: Path, name: str) -> Path:

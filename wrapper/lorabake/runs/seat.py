@@ -12,6 +12,7 @@ from lorabake_schemas.seat import Seat
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from lorabake_schemas.messages import Message
     from lorabake_schemas.plan import LaunchPlan
 
 MAX_MACHINES = 1024
@@ -45,7 +46,7 @@ SCHEDULERS = (
     _Scheduler("SKYPILOT_NODE_RANK", "SKYPILOT_NUM_NODES", ("SKYPILOT_NODE_IPS",)),
     _Scheduler("DSTACK_NODE_RANK", "DSTACK_NODES_NUM", ("DSTACK_MASTER_NODE_IP", "DSTACK_NODES_IPS")),
 )
-TASK_OF_MACHINE = "SLURM_LOCALID"
+TASK_OF_MACHINE, MACHINES_OF_JOB = "SLURM_LOCALID", "SLURM_JOB_NUM_NODES"
 
 
 def find_seat(options: SeatOptions, env: Mapping[str, str], launch: LaunchPlan, *, detach: bool = False) -> Seat | None:
@@ -82,15 +83,22 @@ def find_seat(options: SeatOptions, env: Mapping[str, str], launch: LaunchPlan, 
 
 
 def read_seat(options: SeatOptions, env: Mapping[str, str]) -> Seat | None:
-    """What options or a scheduler give, whatever is trained. Raises MachineError for options that make no sense."""
+    """What options and a scheduler give, whatever is trained. Raises MachineError for options that make no sense."""
     if options == SeatOptions(machines=1):
         return None
-    return _read_options(options) if options != NO_SEAT_OPTIONS else read_scheduler(env)
+    given = read_scheduler(env)
+    return given if options == NO_SEAT_OPTIONS else _read_options(options, given)
 
 
-def _read_options(options: SeatOptions) -> Seat:
+def _read_options(options: SeatOptions, given: Seat | None) -> Seat:
+    """The seat by options; what they leave out is as the scheduler has ``given`` it."""
     machines, rank, address = options
-    if machines is None or rank is None or not address:
+    host, port = split_port(address) if address else (None, None)
+    if given is not None:
+        machines = given.machines if machines is None else machines
+        rank = given.rank if rank is None else rank
+        host = host or given.address
+    if machines is None or rank is None or not host:
         raise MachineError(
             msg("--machines, --machine-rank and --main-address belong together"),
             msg("give all three on each machine, with the address of the first one"),
@@ -100,7 +108,6 @@ def _read_options(options: SeatOptions) -> Seat:
             msg("--machine-rank {rank} is not one of {machines} machines", rank=rank, machines=machines),
             msg("the ranks of {machines} machines are 0 to {last}", machines=machines, last=max(machines - 1, 0)),
         )
-    host, port = split_port(address)
     return Seat(rank=rank, machines=machines, address=host, port=port)
 
 
@@ -124,6 +131,19 @@ def read_scheduler(env: Mapping[str, str]) -> Seat | None:
         if machines is not None and rank is not None and address and 1 < machines <= MAX_MACHINES and rank < machines:
             return Seat(rank=rank, machines=machines, address=address)
     return None
+
+
+def describe_unused_machines(options: SeatOptions, env: Mapping[str, str], launch: LaunchPlan) -> Message | None:
+    """That the job has more machines than this one, which trains all processes alone, though nobody asked for that."""
+    machines = _read_number(env, MACHINES_OF_JOB) or 1
+    is_step = SCHEDULERS[0].machines in env  # srun was asked for these machines
+    if launch.num_processes == 1 or machines == 1 or options != NO_SEAT_OPTIONS or is_step:
+        return None
+    return msg(
+        "warning: this job has {n} machines, and all processes start on this one; start lorabake with `srun` to use "
+        "all machines, or add --machines 1",
+        n=machines,
+    )
 
 
 def _read_number(env: Mapping[str, str], name: str) -> int | None:

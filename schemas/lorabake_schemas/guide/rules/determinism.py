@@ -77,14 +77,18 @@ def machine_dependent_workers(situation: RuleContext) -> Iterator[RuleHit]:
         )
 
 
-@rule("S40.processes", WARNING, "Sums over several GPUs are computed by NCCL, which PyTorch guarantees nothing about.")
+@rule(
+    "S40.processes",
+    WARNING,
+    "NCCL or gloo adds up what several processes have, and PyTorch guarantees nothing about that.",
+)
 def nondeterministic_processes(situation: RuleContext) -> Iterator[RuleHit]:
     if is_deterministic(situation) and (situation.recipe.launch.num_processes or 1) > 1:
         yield RuleHit(
             ("launch", "num_processes"),
             msg(
-                "launch.deterministic does not cover several processes: the order in which GPUs add up "
-                "gradients is not guaranteed"
+                "launch.deterministic does not cover several processes: the order in which their gradients are added "
+                "up is not guaranteed"
             ),
             msg("write num_processes = 1, or compare two runs before you rely on it"),
         )

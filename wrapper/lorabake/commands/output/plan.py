@@ -178,15 +178,16 @@ def _describe_subset(subset: SubsetPlan) -> Message:
 
 def _describe_determinism(plan: Plan) -> Message:
     """What launch.deterministic guarantees."""
+    if plan.launch.num_processes > 1:
+        return msg(
+            "PyTorch uses only deterministic kernels, but sums over several processes are not guaranteed to repeat "
+            "exactly"
+        )
     if plan.launch.cpu:
         return nmsg(
             plan.launch.num_cpu_threads_per_process,
             "a rerun on the same kind of CPU with {n} thread gives the same file byte for byte",
             "a rerun on the same kind of CPU with {n} threads gives the same file byte for byte",
-        )
-    if plan.launch.num_processes > 1:
-        return msg(
-            "PyTorch uses only deterministic kernels, but sums over several GPUs are not guaranteed to repeat exactly"
         )
     return msg(
         "a rerun on the same kind of GPU with the same driver and packages should give the same "

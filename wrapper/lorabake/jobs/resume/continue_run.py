@@ -205,7 +205,7 @@ def begin_part(
     written last except for the first event, so it never contains a part that could not start.
     """
     part = record.parts[-1]
-    told: EventFields = {"event": "resumed", "part": part.number, "state": part.state, "from_step": part.first_step}
+    resumed: EventFields = {"event": "resumed", "part": part.number, "state": part.state, "from_step": part.first_step}
     try:
         write_own_files(written, part.argv, files)
         ensure_log(paths)
@@ -218,7 +218,7 @@ def begin_part(
         )
         raise disk_error(error, said) from error
     try:
-        events.write([told])
+        events.write([resumed])
         write_record(paths, record)
     except OSError as error:
         events.close()

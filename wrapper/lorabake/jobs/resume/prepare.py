@@ -308,11 +308,11 @@ def resume_run(
     found, record = ready.found, ready.found.record
     request, meeting = _make_request(ready, made, trainer, env, how), None
     if made is not None:
-        ensure_port_free(made.plan.launch, how.seat)
+        ensure_port_free(made.plan.launch, how.seat, is_resumed=True)
         if how.seat is not None and ready.way is not None:
             meeting = _plan_meeting(found, made, ready.way, how.seat, how.differences)
         if how.seat is None and (then := (record.parts[-1] if record.parts else record).seat) is not None:
-            how.tell(msg("it was trained on {n} machines and continues on this one only", n=then.machines))
+            how.tell(msg("the run was trained on {n} machines and continues on this one only", n=then.machines))
 
     def start(others: OtherMachines) -> Record:
         def train() -> Record:
