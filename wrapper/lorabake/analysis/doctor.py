@@ -11,10 +11,10 @@ from typing import Any
 
 from lorabake.errors import LorabakeError
 from lorabake.inputs.hub import is_hub_offline
+from lorabake.runs.causes.general import UNKNOWN_FAILURE
 from lorabake.runs.finalize import resume_command_hint
 from lorabake.runs.index import FoundRun
 from lorabake.runs.log_evidence import read_log_evidence
-from lorabake.runs.verdict import UNKNOWN_FAILURE
 from lorabake.trainer import packages, store, venv
 from lorabake.trainer.install import Trainer, collect_status, probe_attention
 from lorabake.util import files, machine, network, resources

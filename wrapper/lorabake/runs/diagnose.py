@@ -10,17 +10,30 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from typing import cast
 
-from lorabake.runs.causes.cause import DEFAULT_NETWORK_MODULES, NAMED_IMPORTS, Advice, Cause, Sign, When
+from lorabake.runs.causes.cause import (
+    DEFAULT_NETWORK_MODULES,
+    NAMED_IMPORTS,
+    UNQUOTED_OPTIONS,
+    Advice,
+    Cause,
+    Sign,
+    When,
+)
 from lorabake.runs.causes.gpu_memory import GIB, MAX_STEPS, SAVINGS, MemoryFacts, count_saving, gpu_memory_values
 from lorabake.runs.causes.table import CAUSES
 from lorabake.runs.log_evidence import LogEvidence, LogFailure
 from lorabake_schemas.messages import Message, MessageTemplate, MessageValue, escape_invisible, join_list, literal, msg
+from lorabake_schemas.recipe_keys import find_option_key
 from lorabake_schemas.record import EvidenceLine
 
 MAX_EVIDENCE = 6
 UNKNOWN = "?"
 WORDS_LIMIT = 300
+QUOTED = re.compile(
+    r"'([^']{2,})'(?! object)|\"([^\"]{2,})\"|: ([\w.+-]{3,})$"
+)  # what an exception quotes, or ends with
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +146,9 @@ def _match_sign(
     found = all(pattern is None or _search(pattern, texts, match) for pattern, texts in searches)
     if not found or not all(_holds(condition, facts, match) for condition in sign.when):
         return None
-    return match if not sign.names_setting or _find_named_setting(facts, match) else None
+    if sign.names_setting and not _find_named_setting(facts, match):
+        return None
+    return match if not sign.quotes_setting or _find_quoted_setting(chain, facts, match) else None
 
 
 def _fits_ending(sign: Sign, chain: Sequence[LogFailure], ending: Ending) -> bool:
@@ -186,6 +201,31 @@ def _find_named_setting(facts: RunFacts, match: _Match) -> bool:
             match.values.update(key=key, value=value, missing=name or module)
             return True
     return False
+
+
+def _find_quoted_setting(chain: Sequence[LogFailure], facts: RunFacts, match: _Match) -> bool:
+    """Whether the last exception quotes, or ends with, the text of a setting or of one of its arguments."""
+    words = chain[-1].words if chain else ""
+    quoted = {text for texts in QUOTED.findall(words) for text in texts if text}
+    for option, value in facts.settings.items():
+        if option in UNQUOTED_OPTIONS or option.startswith("metadata_"):
+            continue
+        key = find_option_key(option) or f"kohya.{option}"
+        for name, text in _iter_texts(value):
+            if text in quoted:
+                match.values.update(key=f"{key} ({name})" if name else key, value=text)
+                return True
+    return False
+
+
+def _iter_texts(value: object) -> Iterator[tuple[str, str]]:
+    """The text of a setting, or name and text of each of its arguments (``NAME=VALUE``)."""
+    if isinstance(value, str):
+        yield "", value
+    elif isinstance(value, list | tuple):
+        for each in cast("Sequence[object]", value):
+            name, given, text = str(each).partition("=")
+            yield (name, text.strip("'\"")) if given else ("", name)
 
 
 def _describe(cause: Cause, match: _Match, chain: Sequence[LogFailure], facts: RunFacts, ending: Ending) -> Diagnosis:

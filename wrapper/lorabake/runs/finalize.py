@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, BinaryIO
 
 from lorabake.errors import LorabakeError, MachineError
+from lorabake.runs.causes.general import UNKNOWN_FAILURE
 from lorabake.runs.events import EventFields, EventLog, format_timestamp, read_last_events, read_last_step
 from lorabake.runs.folder import DELETED, MOVED, RunPaths, list_outputs
 from lorabake.runs.input_watch import KEPT, format_changed_names
@@ -94,6 +95,10 @@ def with_input_changes(
     names = format_changed_names(changes)
     if status != "finished":
         said = msg("inputs changed during the run: {names}", names=names)
+        if outcome.code == UNKNOWN_FAILURE:
+            message = msg("{how}; before that, inputs changed: {names}", how=outcome.message, names=names)
+            hint = msg("restore them and run it again; leave images, captions and models alone until the training ends")
+            return outcome.model_copy(update={"message": message, "hint": hint}), status
         return outcome.model_copy(update={"remarks": (*outcome.remarks, said)}), status
     message = msg("{how}, but inputs changed during the run: {names}", how=outcome.message, names=names)
     hint = msg("the run may have used the old or the new files; train again with the ones you want")

@@ -10,6 +10,7 @@ import signal
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lorabake.runs.causes.general import UNKNOWN_FAILURE
 from lorabake.runs.causes.training import FINITE_LOSS
 from lorabake.runs.diagnose import Diagnosis, Ending, RunFacts, advise, diagnose, failure_from_words, truncate_text
 from lorabake.runs.log_evidence import LogEvidence
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 
 SUCCESS = "trained"
 REHEARSED = "rehearsed"
-UNKNOWN_FAILURE = "crashed"  # the cause is not in the table
 DIVERGED = "diverged"  # stopped because the loss stayed NaN
 LOST_STATE = "lost-state"  # a part failed to load the state it was to resume from
 

@@ -13,9 +13,9 @@ import click
 
 from lorabake.commands.output.layout import TextLayout, bold, format_file_size
 from lorabake.commands.output.plan import format_plan
+from lorabake.runs.causes.general import UNKNOWN_FAILURE
 from lorabake.runs.finalize import resume_command_hint
 from lorabake.runs.folder import DELETED
-from lorabake.runs.verdict import UNKNOWN_FAILURE
 from lorabake_schemas.messages import Message, clean_log_line, msg
 from lorabake_schemas.record import EvidenceLine, Outcome, OutputFile, Record
 from lorabake_schemas.saved_names import LORA_EXTENSIONS
@@ -85,7 +85,7 @@ def _describe_use(record: Record, outcome: Outcome, root: Path, triggers: Sequen
 
 def _failure_lines(record: Record, outcome: Outcome, layout: TextLayout) -> list[str]:
     """The lines of the log that a cause rests on; of an unknown failure the log's end as it is, and the command."""
-    if outcome.evidence:
+    if outcome.evidence and outcome.code != UNKNOWN_FAILURE:
         return [f"  {describe_excerpt(line, layout)}" for line in outcome.evidence]
     if record.status == "interrupted":
         return []

@@ -14,6 +14,18 @@ NAMED_IMPORTS = (
     ("network_module", "kohya.network_module"),
     ("dynamo_backend", "kohya.dynamo_backend"),
 )
+# Options that lorabake itself sets, and texts that sd-scripts only writes down: no failure comes from their value.
+UNQUOTED_OPTIONS = frozenset(
+    {
+        "output_dir",
+        "output_name",
+        "logging_dir",
+        "sample_prompts",
+        "training_comment",
+        "class_tokens",
+        "pretrained_model_name_or_path",
+    }
+)
 DEFAULT_NETWORK_MODULES = ("networks.lora", "lycoris.kohya")  # of network_module, when no recipe names one
 Pattern = str  # a regular expression; its named groups fill gaps of the sentences
 
@@ -54,8 +66,8 @@ class Sign:
     ``exception`` is searched in the last exception as "Kind: message", ``chain`` in any of those that led to it,
     ``within`` in the frames of its traceback as "package/file.py:function", ``error`` in sd-scripts' ERROR lines,
     ``line`` in all lines of the log's end. ``innermost`` is searched in the last frame alone. ``names_setting``: what
-    the exception names is the value of a setting that names something to import (NAMED_IMPORTS). ``silent``: there is
-    no exception, as with all ``signals`` and ``exit_codes``.
+    the exception names is the value of a setting that names something to import (NAMED_IMPORTS). ``quotes_setting``: it
+    quotes the text that a setting has. ``silent``: there is no exception, as with all ``signals`` and ``exit_codes``.
     """
 
     exception: Pattern | None = None
@@ -69,6 +81,7 @@ class Sign:
     phases: tuple[Phase, ...] = ()
     when: tuple[When, ...] = ()
     names_setting: bool = False
+    quotes_setting: bool = False
     silent: bool = False
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lorabake.runs.causes import places
-from lorabake.runs.causes.cause import Advice, Cause, Sign, off, on
+from lorabake.runs.causes.cause import Advice, Cause, Sign, When, matching, off, on
 from lorabake_schemas.messages import template
 
 DOWNLOAD_MODEL = Advice(template("download base.model again (or restore it), and take a .safetensors file"))
@@ -20,6 +20,7 @@ BAD_IMAGE = (
     r"|Truncated File Read|zlib\.error|broken data stream|unrecognized data stream|SyntaxError: (?:broken|not a)"
     r"|Not enough image data|bad (?:header|magic)|decoder error|buffer is not large enough|OSError: -2"
 )
+LOCAL_PATH = r"^(?:\.{0,2}/|~|[A-Za-z]:[\\/])"
 WRONG_MODEL = (
     r"size mismatch for|[Mm]issing key\(s\)|[Uu]nexpected key|KeyError|cross_attention_dim|Error\(s\) in loading"
     r"|shape mismatch|channels"
@@ -166,6 +167,7 @@ FILE_CAUSES = (
             Sign(
                 chain=r"HFValidationError|is not a valid model identifier|neither a valid local path nor",
                 within=places.BASE_MODEL,
+                when=(When("pretrained_model_name_or_path", matching=LOCAL_PATH, negated=True),),
             ),
         ),
         cure=(Advice(template("correct base.model: a file, a diffusers folder, or a hub id such as owner/name")),),
@@ -227,6 +229,7 @@ FILE_CAUSES = (
         signs=(
             Sign(chain=places.DAMAGED, within=places.VAE),
             Sign(exception=r"no file named|FileNotFoundError|Unable to load weights", within=places.VAE),
+            Sign(exception=places.DAMAGED_TEXT, within=places.VAE),
         ),
         cure=(Advice(template("download the VAE again, or remove base.vae")),),
     ),
@@ -244,6 +247,11 @@ FILE_CAUSES = (
                 exception=r"FileNotFoundError|No such file",
                 within=r":load_models_from_\w+_checkpoint|:load_checkpoint_with",
             ),
+            Sign(  # `check` has seen it
+                exception=r"neither a valid local path nor|HFValidationError|is not a valid model identifier",
+                within=places.BASE_MODEL,
+                when=(matching("pretrained_model_name_or_path", LOCAL_PATH),),
+            ),
         ),
         cure=(Advice(template("restore it, or correct base.model")),),
     ),
@@ -253,6 +261,7 @@ FILE_CAUSES = (
         message=template("base.model ({model}) is damaged, incomplete, or not what its name says"),
         signs=(
             Sign(chain=places.DAMAGED, within=places.BASE_MODEL),
+            Sign(exception=places.DAMAGED_TEXT, within=places.BASE_MODEL),
             Sign(
                 exception=r"Unable to load weights from checkpoint file|MetadataIncompleteBuffer",
                 within=places.BASE_MODEL,
@@ -306,6 +315,11 @@ FILE_CAUSES = (
         signs=(
             Sign(exception=BAD_IMAGE, error=r"Error loading file: *(?P<file>.*\.(?!npz)\w+)", within=places.IMAGE),
             Sign(exception=r"cannot identify image file '(?P<file>[^']+)'"),
+            Sign(  # TU:1489 goes on with a size of 0
+                exception=r"ZeroDivisionError|aspect is illegal",
+                within=r"train_util\.py:select_bucket",
+                line=r"failed to get image size: (?P<file>.+?), error:",
+            ),
         ),
         cure=(Advice(template("restore {file} or remove it; `lorabake check --deep` finds all such images")),),
     ),
@@ -400,6 +414,7 @@ FILE_CAUSES = (
                 within=r":generate_dataset_group_by_blueprint",
             ),
             Sign(exception=r"image_dir is required when image paths are relative"),
+            Sign(exception=r"object has no attribute '(?:keys|get|items)'", within=places.DATASET),
         ),
         cure=(Advice(template("correct concept.metadata_file; `lorabake check` reads it")),),
     ),
@@ -408,6 +423,20 @@ FILE_CAUSES = (
         message=template("masks and images do not fit together ({words})"),
         signs=(Sign(exception=r"(?:missing|extra) conditioning data for|size of conditioning image is not match"),),
         cure=(Advice(template("give every image of the concept a mask of the same name and size")),),
+    ),
+    Cause(
+        id="run-folder-file",
+        message=template("a file that lorabake had written to the run folder is missing or was changed: {file}"),
+        signs=(
+            Sign(silent=True, line=r"INFO +(?P<file>\S+\.toml) not found\."),
+            Sign(exception=r"file not found / .*: (?P<file>[^/]+)$", within=places.RUN_FILES),
+            Sign(
+                exception=r"Error|Invalid",
+                within=places.RUN_FILES,
+                error=r"Error on parsing \w+ config file.*: (?P<file>\S+)$",
+            ),
+        ),
+        cure=(Advice(template("run it again, and leave the run folder alone until it ends")),),
     ),
     Cause(
         id="dataset-folder",

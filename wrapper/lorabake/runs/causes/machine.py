@@ -163,8 +163,13 @@ MACHINE_CAUSES = (
         message=template("tensorboard/ in the run folder cannot be written"),
         signs=(
             Sign(
-                exception=r"NotADirectoryError|FileExistsError|PermissionError|FileNotFoundError|IsADirectoryError",
+                exception=r"NotADirectoryError|FileExistsError|PermissionError|IsADirectoryError",
                 within=places.LOGGING,
+            ),
+            Sign(
+                exception=r"FileNotFoundError",
+                within=places.LOGGING,
+                when=(off("log_tracker_config"),),
             ),
             Sign(exception=r"^[\w.]*Error: .*tensorboard/"),
         ),

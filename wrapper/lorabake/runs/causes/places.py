@@ -10,6 +10,7 @@ BASE_MODEL = r":_?load_target_model"  # TU:5531, 5576; sdxl_train_util.py:27
 VAE = r":load_vae"  # MU:1230
 TOKENIZER = r":_load_tokenizer|:get_tokenize_strategy"  # SB:53, TN:193
 DATASET = r":generate_dataset_group_by_blueprint|:load_dreambooth_dir"  # config_util.py:492, TU:1972
+RUN_FILES = r":load_user_config|:read_config_from_file"  # config_util.py:716, TU:4720
 OPTIMIZER = r"train_util\.py:get_optimizer"  # TU:4823
 OPTIMIZER_STEP = (
     r"^(?!torch/optim/lr_scheduler)"
@@ -46,5 +47,8 @@ DAMAGED_PICKLE = (
     r"Invalid magic number|PytorchStreamReader failed|invalid load key|unpickling stack underflow|UnpicklingError"
     r"|failed finding central directory|Ran out of input|pickle data was truncated|BadZipFile|Weights only load failed"
     r"|could not find MARK|not a ZIP archive|invalid header or archive is corrupted"
+)
+DAMAGED_TEXT = (
+    r"is not a valid JSON file|JSONDecodeError|Unterminated string|UnicodeDecodeError"  # config.json and the like
 )
 DAMAGED = f"{DAMAGED_SAFETENSORS}|{DAMAGED_PICKLE}"
