@@ -459,7 +459,10 @@ FILE_CAUSES = (
     Cause(
         id="prompt-file",
         message=template("the file with the sample prompts is missing or cannot be read"),
-        signs=(Sign(exception=r"FileNotFoundError|UnicodeDecodeError|JSONDecodeError", within=r":load_prompts"),),
+        signs=(
+            Sign(exception=r"FileNotFoundError|UnicodeDecodeError|JSONDecodeError", within=r":load_prompts"),
+            Sign(exception=r"UnicodeDecodeError|JSONDecodeError|TomlDecodeError", within=places.SAMPLING),
+        ),
         cure=(Advice(template("restore it, or write the prompts into sample.prompts")),),
     ),
 )

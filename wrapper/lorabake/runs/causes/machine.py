@@ -159,6 +159,17 @@ MACHINE_CAUSES = (
         cure=(Advice(template("run it again, and leave the run folder alone until it ends")),),
     ),
     Cause(
+        id="sample-folder",
+        message=template("output/sample in the run folder cannot be written"),
+        signs=(
+            Sign(
+                exception=r"NotADirectoryError|FileExistsError|PermissionError|IsADirectoryError|FileNotFoundError.*output/",
+                within=places.SAMPLING,
+            ),
+        ),
+        cure=(Advice(template("run it again, and leave output/ in the run folder alone until it ends")),),
+    ),
+    Cause(
         id="tensorboard-folder",
         message=template("tensorboard/ in the run folder cannot be written"),
         signs=(
