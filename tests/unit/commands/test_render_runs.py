@@ -17,6 +17,7 @@ from lorabake.commands.output.lists import (
     format_trainer_status,
 )
 from lorabake.commands.output.runs import LAST_LOG_LINES, format_run_outcome, format_written_files
+from lorabake.runs.causes.general import UNKNOWN_FAILURE
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.record import read_trigger_words
 from lorabake.trainer.install import Trainer, TrainerStatus
@@ -136,3 +137,13 @@ def test_sizes() -> None:
 def test_an_installed_trainer() -> None:
     assert format_installed_trainer(TRAINER, PAGE, as_json=False) == format_trainer(TRAINER, PAGE)
     assert json.loads(format_installed_trainer(TRAINER, PAGE, as_json=True))["checkout"] == "sd"
+
+
+def test_a_failure_of_which_only_the_place_is_known_shows_the_end_of_the_log_too() -> None:
+    words = [f"line {number}" for number in range(40)]
+    outcome: dict[str, object] = {
+        "code": UNKNOWN_FAILURE, "message": "failed", "last_words": words, "evidence": [{"line": 3, "text": "File a"}],
+    }  # fmt: skip
+    rows = plain(format_run_outcome(record("failed", outcome), Path("r"), PAGE)).splitlines()
+    assert f"  {words[-1]}" in rows
+    assert sum(row.startswith("  line ") for row in rows) == LAST_LOG_LINES

@@ -7,11 +7,13 @@ from dataclasses import replace
 import pytest
 
 from lorabake.lora.weights import WeightFacts
+from lorabake.runs.causes.general import UNKNOWN_FAILURE
+from lorabake.runs.finalize import with_input_changes
 from lorabake.runs.loss_monitor import LossFacts
 from lorabake.runs.verdict import RunResult, judge_interruption, judge_rehearsal, judge_run, signal_name
 from lorabake_schemas.events import LogSummary, Step
 from lorabake_schemas.messages import Message, msg
-from lorabake_schemas.record import Outcome
+from lorabake_schemas.record import InputChange, Outcome
 
 UP, DOWN = "lora_unet_x.lora_up.weight", "lora_unet_x.lora_down.weight"
 SHAPES = {UP: (4, 2), DOWN: (2, 4)}
@@ -210,3 +212,14 @@ def test_a_rehearsal_needs_every_step_and_no_weights() -> None:
 def test_signal_names() -> None:
     names = [signal_name(returncode) for returncode in (130, 137, 1, 128, 300)]
     assert names == ["SIGINT", "SIGKILL", None, None, None]
+
+
+@pytest.mark.parametrize(("code", "explains"), [(UNKNOWN_FAILURE, True), ("image-damaged", False)])
+def test_changed_inputs_explain_a_failure_that_nothing_else_explains(code: str, explains: bool) -> None:
+    before = Outcome(code=code, message=msg("it failed"), hint=msg("do this"))
+    changes = [InputChange(role="concept", input="img", name="img/a.png", change="changed")]
+    outcome, status = with_input_changes(before, "failed", changes)
+    assert (outcome.code, status) == (code, "failed")
+    assert ("img/a.png" in outcome.message) is explains
+    assert (outcome.hint == before.hint) is not explains
+    assert any("img/a.png" in remark for remark in outcome.remarks) is not explains

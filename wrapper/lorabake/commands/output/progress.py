@@ -31,6 +31,7 @@ from lorabake_schemas.events import (
     Metrics,
     ModelLoaded,
     Phase,
+    PhaseName,
     RunTotals,
     Saved,
     Saving,
@@ -56,6 +57,8 @@ if TYPE_CHECKING:
 QUIET_SECONDS = 10.0  # plain lines are at least this far apart ...
 QUIET_SHARE = 0.1  # ... and this share of all steps, but not more than
 SILENT_SECONDS = 300.0
+PAUSES: frozenset[PhaseName] = frozenset({"sampling", "validating"})  # phases that interrupt the steps
+PHASE_SECONDS = 60.0  # of silence, after which a plain line shows how far a phase is
 SAID_BY_LORABAKE = (BadLoss, Stopping, Stalled, StallEnded, LossJump, DiskLow)
 BAR_UPDATE_SECONDS = 0.1  # the pace of thousands of steps takes a while to compute
 LINE_DELAY_SECONDS = 0.7  # a scan that ends sooner shows nothing
@@ -230,8 +233,10 @@ class PlainProgress:
     def __init__(self, stream: TextIO, clock: Clock) -> None:
         self._stream, self._clock = stream, clock
         self._shown: tuple[int, float] | None = None
+        self._last = clock()  # when the last line was written
 
     def line(self, text: str) -> None:
+        self._last = self._clock()
         write_to(self._stream, f"{text}\n")
 
     def step(self, view: ProgressState) -> None:
@@ -239,7 +244,12 @@ class PlainProgress:
             self._show(view)
 
     def phase(self, view: ProgressState) -> None:
-        """Not shown in lines."""
+        """The beginning of a phase in which no step is done, and after a silence how far any phase is."""
+        if view.phase is None:
+            return
+        begins = view.phase.done is None and view.phase.name in PAUSES
+        if begins or self._clock() - self._last >= PHASE_SECONDS:
+            self.line(view.activity)
 
     def close(self, view: ProgressState) -> None:
         """The last step is always shown."""
