@@ -145,6 +145,35 @@ FILE_CAUSES = (
         ),
     ),
     Cause(
+        id="vae-missing",
+        message=template("base.vae ({vae}) was moved or deleted before the trainer read it"),
+        signs=(
+            Sign(
+                chain=f"is not the path to a directory|HFValidationError|Repository Not Found|{places.HUB_TROUBLE}",
+                within=places.VAE,
+                when=(matching("vae", LOCAL_PATH),),
+            ),
+        ),
+        cure=(Advice(template("restore it, or correct or remove base.vae")),),
+    ),
+    Cause(
+        id="model-missing",
+        message=template("base.model ({model}) was moved or deleted before the trainer read it"),
+        signs=(
+            Sign(
+                exception=r"FileNotFoundError|No such file",
+                within=r":load_models_from_\w+_checkpoint|:load_checkpoint_with",
+            ),
+            Sign(  # `check` has seen it
+                chain="neither a valid local path nor|HFValidationError|is not a valid model identifier"
+                f"|{places.HUB_TROUBLE}",
+                within=places.BASE_MODEL,
+                when=(matching("pretrained_model_name_or_path", LOCAL_PATH),),
+            ),
+        ),
+        cure=(Advice(template("restore it, or correct base.model")),),
+    ),
+    Cause(
         id="vae-unreachable",
         message=template("base.vae ({vae}) is not on this machine, and could not be downloaded"),
         signs=(
@@ -240,28 +269,13 @@ FILE_CAUSES = (
         cure=(Advice(template("set base.vae to the file or the folder of a VAE, or remove it")),),
     ),
     Cause(
-        id="model-missing",
-        message=template("base.model ({model}) was moved or deleted before the trainer read it"),
-        signs=(
-            Sign(
-                exception=r"FileNotFoundError|No such file",
-                within=r":load_models_from_\w+_checkpoint|:load_checkpoint_with",
-            ),
-            Sign(  # `check` has seen it
-                exception=r"neither a valid local path nor|HFValidationError|is not a valid model identifier",
-                within=places.BASE_MODEL,
-                when=(matching("pretrained_model_name_or_path", LOCAL_PATH),),
-            ),
-        ),
-        cure=(Advice(template("restore it, or correct base.model")),),
-    ),
-    Cause(
         id="model-damaged",  # https://github.com/safetensors/safetensors/issues/668
         # https://github.com/kohya-ss/sd-scripts/issues/990
         message=template("base.model ({model}) is damaged, incomplete, or not what its name says"),
         signs=(
             Sign(chain=places.DAMAGED, within=places.BASE_MODEL),
             Sign(exception=places.DAMAGED_TEXT, within=places.BASE_MODEL),
+            Sign(exception=r"Cannot load .* because .*(?:expected shape|keys are missing)", within=places.BASE_MODEL),
             Sign(
                 exception=r"Unable to load weights from checkpoint file|MetadataIncompleteBuffer",
                 within=places.BASE_MODEL,
@@ -433,7 +447,12 @@ FILE_CAUSES = (
             Sign(
                 exception=r"Error|Invalid",
                 within=places.RUN_FILES,
-                error=r"Error on parsing \w+ config file.*: (?P<file>\S+)$",
+                error=r"Error on parsing \w+ config file.*:\s*(?P<file>[^\s:]+)$",
+            ),
+            Sign(
+                exception=r"TomlDecodeError",
+                within=r":read_config_from_file",  # TU:4738
+                line=r"Loading settings from (?P<file>\S+?)\.\.\.",
             ),
         ),
         cure=(Advice(template("run it again, and leave the run folder alone until it ends")),),
