@@ -157,6 +157,15 @@ FILE_CAUSES = (
         cure=(Advice(template("restore it, or correct or remove base.vae")),),
     ),
     Cause(
+        id="vae-unreachable",
+        message=template("base.vae ({vae}) is not on this machine, and could not be downloaded"),
+        signs=(
+            Sign(chain=places.HUB_TROUBLE, within=places.VAE),
+            Sign(chain=r"RepositoryNotFoundError|Repository Not Found|404 Client Error", within=places.VAE),
+        ),
+        cure=(ONLINE, PUT_LOCAL_VAE),
+    ),
+    Cause(
         id="model-missing",
         message=template("base.model ({model}) was moved or deleted before the trainer read it"),
         signs=(
@@ -172,15 +181,6 @@ FILE_CAUSES = (
             ),
         ),
         cure=(Advice(template("restore it, or correct base.model")),),
-    ),
-    Cause(
-        id="vae-unreachable",
-        message=template("base.vae ({vae}) is not on this machine, and could not be downloaded"),
-        signs=(
-            Sign(chain=places.HUB_TROUBLE, within=places.VAE),
-            Sign(chain=r"RepositoryNotFoundError|Repository Not Found|404 Client Error", within=places.VAE),
-        ),
-        cure=(ONLINE, PUT_LOCAL_VAE),
     ),
     Cause(
         id="model-unreachable",
