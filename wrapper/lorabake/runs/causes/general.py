@@ -6,7 +6,7 @@ These rows come last. Their verdict is that of an unknown failure, so the end of
 from __future__ import annotations
 
 from lorabake.runs.causes import places
-from lorabake.runs.causes.cause import Advice, Cause, Sign
+from lorabake.runs.causes.cause import Advice, Cause, Sign, on
 from lorabake_schemas.messages import template
 
 UNKNOWN_FAILURE = "crashed"  # the code of a failure whose cause is not known
@@ -36,6 +36,20 @@ GENERAL_CAUSES = (
         code="lost-state",
         message=template("the state {state} cannot be loaded: {words}"),
         signs=(Sign(exception=ANY, within=places.STATE),),
+    ),
+    Cause(
+        id="failed-loading-tokenizer",
+        code=UNKNOWN_FAILURE,
+        message=template("the tokenizer cannot be loaded: {words}"),
+        signs=(Sign(exception=ANY, within=places.TOKENIZER),),
+        cure=(
+            Advice(
+                template(
+                    "delete {tokenizers} in base.tokenizer_cache_dir, and go online once so that it is downloaded"
+                ),
+                (on("tokenizer_cache_dir"),),
+            ),
+        ),
     ),
     Cause(
         id="failed-loading-model",
