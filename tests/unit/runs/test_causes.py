@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from lorabake.runs.causes.cause import Cause, Sign
+from lorabake.runs.causes.general import UNKNOWN_FAILURE
 from lorabake.runs.causes.gpu_memory import SAVINGS
 from lorabake.runs.causes.table import CAUSES
 from lorabake.runs.causes.training import FINITE_LOSS
@@ -88,7 +89,8 @@ def test_each_failure_has_its_cause(case: Mapping[str, Any]) -> None:
 
 
 def test_every_row_has_a_case() -> None:
-    assert {cause.id for cause in CAUSES} == {case["cause"] for _, case in cases() if case["cause"]}
+    cased = {case["cause"] for _, case in cases() if case["cause"]}
+    assert {cause.id for cause in CAUSES} == cased | {"used-setting"}  # which has a test of its own below
     assert len(CAUSES) >= 60
 
 
@@ -187,3 +189,21 @@ def test_a_record_behind_a_bar_and_over_two_lines_is_one() -> None:
     assert [(line.line, line.text) for line in evidence.errors] == [
         (7, "Error loading file: ../../img/a-very-long-name.png")
     ]
+
+
+def test_the_setting_is_named_that_the_failing_source_line_uses() -> None:
+    lines = [
+        "Traceback (most recent call last):",
+        '  File "/x/sd-scripts/train_network.py", line 1913, in <module>',
+        "    trainer.train(args)",
+        '  File "/x/sd-scripts/train_network.py", line 800, in train',
+        "    steps = math.ceil(len(train_dataloader) / args.gradient_accumulation_steps)",
+        "            ~~~~^^~~~~~",
+        "ZeroDivisionError: division by zero",
+    ]
+    evidence = read_evidence(enumerate(lines, 1))
+    found = diagnose(evidence, RunFacts({"gradient_accumulation_steps": 0, "seed": 42}))
+    assert found is not None
+    assert (found.cause, found.code) == ("used-setting", UNKNOWN_FAILURE)
+    assert "train.gradient_accumulation_steps = 0" in found.message
+    assert diagnose(evidence, RunFacts({"seed": 42})) is None

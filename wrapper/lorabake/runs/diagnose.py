@@ -31,9 +31,10 @@ from lorabake_schemas.record import EvidenceLine
 MAX_EVIDENCE = 6
 UNKNOWN = "?"
 WORDS_LIMIT = 300
-QUOTED = re.compile(
-    r"'([^']{2,})'(?! object)|\"([^\"]{2,})\"|: ([\w.+-]{3,})$"
-)  # what an exception quotes, or ends with
+# What an exception quotes, or names after a colon; a list of what would be right is no part of it.
+QUOTED = re.compile(r"'([^']{2,})'(?! object)|\"([^\"]{2,})\"|: ([\w+-][\w.+-]+[\w+-])(?=[.,;]?(?:\s|$))")
+CHOICES = re.compile(r"\[['\"]|\bone of\b|\b[Cc]ho(?:ose|ices)\b|\b[Ss]upported\b|\b[Aa]vailable\b")
+USED_OPTION = re.compile(r"^\s.*\bargs\.(\w+)")  # in the source that a traceback shows
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +149,8 @@ def _match_sign(
         return None
     if sign.names_setting and not _find_named_setting(facts, match):
         return None
+    if sign.uses_setting and not _find_used_setting(evidence, facts, match):
+        return None
     return match if not sign.quotes_setting or _find_quoted_setting(chain, facts, match) else None
 
 
@@ -204,18 +207,34 @@ def _find_named_setting(facts: RunFacts, match: _Match) -> bool:
 
 
 def _find_quoted_setting(chain: Sequence[LogFailure], facts: RunFacts, match: _Match) -> bool:
-    """Whether the last exception quotes, or ends with, the text of a setting or of one of its arguments."""
-    words = chain[-1].words if chain else ""
+    """Whether the last exception quotes, or names after a colon, the text of a setting or of one of its arguments."""
+    words = CHOICES.split(chain[-1].words)[0] if chain else ""
     quoted = {text for texts in QUOTED.findall(words) for text in texts if text}
-    for option, value in facts.settings.items():
-        if option in UNQUOTED_OPTIONS or option.startswith("metadata_"):
-            continue
-        key = find_option_key(option) or f"kohya.{option}"
+    for option, key, value in _iter_written_settings(facts):
         for name, text in _iter_texts(value):
-            if text in quoted:
+            if text in quoted and not option.startswith("metadata_"):
                 match.values.update(key=f"{key} ({name})" if name else key, value=text)
                 return True
     return False
+
+
+def _find_used_setting(evidence: LogEvidence, facts: RunFacts, match: _Match) -> bool:
+    """Whether the source that the traceback shows last with a setting in it, as ``args.NAME``, has one of this run."""
+    written = {option: (key, value) for option, key, value in _iter_written_settings(facts)}
+    for line in reversed(evidence.tail):
+        if (used := USED_OPTION.match(line.text)) and used[1] in written:
+            key, value = written[used[1]]
+            match.values.update(key=key, value=str(value))
+            match.lines.append(line)
+            return True
+    return False
+
+
+def _iter_written_settings(facts: RunFacts) -> Iterator[tuple[str, str, object]]:
+    """Option, key of the recipe and value of every setting that a recipe can be wrong about."""
+    for option, value in facts.settings.items():
+        if option not in UNQUOTED_OPTIONS:
+            yield option, find_option_key(option) or f"kohya.{option}", value
 
 
 def _iter_texts(value: object) -> Iterator[tuple[str, str]]:

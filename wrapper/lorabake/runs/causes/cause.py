@@ -65,9 +65,11 @@ class Sign:
 
     ``exception`` is searched in the last exception as "Kind: message", ``chain`` in any of those that led to it,
     ``within`` in the frames of its traceback as "package/file.py:function", ``error`` in sd-scripts' ERROR lines,
-    ``line`` in all lines of the log's end. ``innermost`` is searched in the last frame alone. ``names_setting``: what
-    the exception names is the value of a setting that names something to import (NAMED_IMPORTS). ``quotes_setting``: it
-    quotes the text that a setting has. ``silent``: there is no exception, as with all ``signals`` and ``exit_codes``.
+    ``line`` in all lines of the log's end. ``innermost`` is searched in the last frame alone.
+    ``names_setting``: what the exception names is the value of a setting that names something to import
+    (NAMED_IMPORTS). ``quotes_setting``: it quotes the text that a setting has. ``uses_setting``: the traceback's last
+    source lines use one as ``args.NAME``. ``silent``: there is no exception, as with all ``signals`` and
+    ``exit_codes``.
     """
 
     exception: Pattern | None = None
@@ -82,6 +84,7 @@ class Sign:
     when: tuple[When, ...] = ()
     names_setting: bool = False
     quotes_setting: bool = False
+    uses_setting: bool = False
     silent: bool = False
 
 

@@ -96,4 +96,15 @@ GENERAL_CAUSES = (
         signs=(Sign(exception=ANY, within=places.LOGGING),),
         cure=(Advice(template('check [log], or set log.log_with = "tensorboard"')),),
     ),
+    Cause(
+        id="used-setting",
+        code=UNKNOWN_FAILURE,
+        message=template("the trainer failed where it uses {key} = {value}: {words}"),
+        signs=(
+            Sign(
+                exception=r"^(?:ZeroDivisionError|ValueError|OverflowError|TypeError|AssertionError)", uses_setting=True
+            ),
+        ),
+        cure=(Advice(template("check the value of {key}, or remove it")),),
+    ),
 )
