@@ -43,6 +43,7 @@ def test_every_combination_with_a_name_of_its_own() -> None:
     assert [one[-1].value for one in name_variants("lum", found)] == [
         '"lum-8-Prodigy"', '"lum-8-a.B"', '"lum-16-Prodigy"', '"lum-16-a.B"',
     ]  # fmt: skip
+    assert all(parse_override(each.text) == each for one in name_variants("lum", found) for each in one)  # to be typed
 
 
 def test_a_width_and_a_height_are_one_value_where_the_recipe_takes_them() -> None:

@@ -61,7 +61,8 @@ def parse_override(text: str) -> Override | None:
 
 def make_override(key: KeyPath, value: object) -> Override:
     """The same for a value of lorabake's own."""
-    return Override(".".join(map(str, key)), key, tomli_w.dumps({"x": value}).removeprefix("x = ").rstrip("\n"))
+    text = tomli_w.dumps({"x": value}).removeprefix("x = ").rstrip("\n")
+    return Override(f"{'.'.join(map(str, key))}={text}", key, text)
 
 
 def _to_toml_value(value: str, *, wants_text: bool) -> str:
