@@ -68,6 +68,12 @@ def test_a_narrow_terminal_keeps_three_settings_longest(width: int) -> None:
     assert ("loss" in head) == (len(shown) > 0 or width > 40)
 
 
+def test_of_many_settings_without_room_only_some_are_named() -> None:
+    settings = {f"train.setting_{n}": n for n in range(3000)}
+    below = list_runs(run("a", settings), width=80)[2:]
+    assert sum(word.startswith("train.setting_") for line in below for word in line) == 8
+
+
 def job(recipe: str, *given: str) -> JobReport:
     return JobReport(recipe=recipe, set=given, state="finished", code=0, run="runs/x-001", loss=0.25)
 

@@ -54,7 +54,13 @@ def test_a_key_in_its_other_place_is_the_same_key() -> None:
     assert find_values(head + own, head + other + "[train]\nseed = 1\n")[0].keys() == {"train.seed"}
 
 
-@pytest.mark.parametrize("odd", ["name = ", "x = " + "[" * 2000, "x = 2026-01-01", "x = nan", "x = [true, [1.5, inf]]"])
+ODD = (
+    "name = ", "x = " + "[" * 2000, "x = 2026-01-01", "x = nan", "x = [true, [1.5, inf]]",
+    "x = 0x" + "f" * 8000, "x = " + "[" * 90 + "]" * 90,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD)
 def test_odd_recipes_give_values_that_json_has(odd: str) -> None:
     first, second = find_values(odd, "x = 1")
     assert second == {"x": 1}

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from lorabake_schemas.record import Record
 
+MAX_DEPTH = 4  # of lists in lists
 NAME_KEY = "name"  # that of each variant of a sweep is its own
 
 
@@ -71,10 +72,14 @@ def _list_entries(value: object) -> list[object]:
     return cast("list[object]", value) if isinstance(value, list) else []
 
 
-def _to_json(value: object) -> JsonValue:
-    """TOML's dates as text, its NaN and infinity as in events, and texts that can be written as UTF-8."""
-    if isinstance(value, list):
-        return [_to_json(each) for each in cast("list[object]", value)]
+def _to_json(value: object, depth: int = 0) -> JsonValue:
+    """TOML's dates as text, its NaN and infinity as in events, and texts that can be written as UTF-8. Numbers beyond
+    64 bits and lists that are nested more deeply than any setting are text, too.
+    """
+    if isinstance(value, list) and depth < MAX_DEPTH:
+        return [_to_json(each, depth + 1) for each in cast("list[object]", value)]
     if isinstance(value, float):
         return encode_number(value)
-    return value if isinstance(value, bool | int) else escape_undecodable(str(value))
+    if isinstance(value, int):
+        return value if abs(value) < 1 << 63 else hex(value)
+    return escape_undecodable("[...]" if isinstance(value, list) else str(value))

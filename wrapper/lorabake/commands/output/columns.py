@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
 MAX_SETTING_LENGTH = 24  # of a setting's value
+MAX_NAMED = 8  # of the settings without a column
+COLUMN_GAP = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -24,6 +26,10 @@ class Column:
     cells: Sequence[str]
     is_number: bool = False
     setting: str = ""
+
+    @property
+    def width(self) -> int:
+        return max(map(count_cells, (self.title, *self.cells)))
 
 
 def make_setting_columns(rows: Sequence[Mapping[str, JsonValue]]) -> list[Column]:
@@ -60,16 +66,18 @@ def format_columns(columns: Sequence[Column], dropped: Sequence[Column], page: T
     """A table without empty columns, and without the first of ``dropped`` that a narrow terminal has no room for. The
     settings that are missing are named.
     """
-    shown = [column for column in columns if any(column.cells)]
-    lines, hidden = _draw_table(shown), list[str]()
+    widths = {column: column.width for column in columns if any(column.cells)}
+    hidden = list[str]()
     for column in dropped:
-        if page.width is None or max(map(count_cells, lines)) <= page.width:
+        if page.width is None or sum(widths.values()) + COLUMN_GAP * (len(widths) - 1) <= page.width:
             break
-        shown = [each for each in shown if each is not column]
-        lines = _draw_table(shown)
-        hidden += [column.setting] if column.setting else []
+        if widths.pop(column, None) is not None and column.setting:
+            hidden.append(column.setting)
+    lines = _draw_table(widths)
     if hidden:
-        lines += page.paragraph(msg("no room for {settings} (--json has all)", settings=", ".join(reversed(hidden))))
+        named = [*reversed(hidden)]
+        settings = ", ".join(named[:MAX_NAMED]) + (" ..." if len(named) > MAX_NAMED else "")
+        lines += page.paragraph(msg("no room for {settings} (--json has all)", settings=settings))
     return lines
 
 
