@@ -22,7 +22,8 @@ from lorabake.errors import MachineError
 from lorabake.jobs import join, machines
 from lorabake.jobs.run import RunRequest, TrainerChoice, join_first_machine, make_request, prepare_run
 from lorabake.runs.record import read_record
-from lorabake.runs.seat import SeatOptions
+from lorabake.runs.seat import MAX_PORT, SeatOptions
+from lorabake.util.machine import is_port_free
 from lorabake_schemas.record import Record
 from lorabake_schemas.seat import Seat
 from situations import project
@@ -55,8 +56,12 @@ ACCELERATOR = "class Accelerator:\n    prepare_model = None\n"
 
 
 def find_free_address() -> str:
-    with socket.create_server(("", 0)) as probe:
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    """A port that is free, as is the next one, where machines meet."""
+    while True:
+        with socket.create_server(("", 0)) as probe:
+            port = probe.getsockname()[1]
+        if port < MAX_PORT and is_port_free(port) and is_port_free(port + 1):
+            return f"127.0.0.1:{port}"
 
 
 class World:

@@ -109,3 +109,22 @@ def test_a_taken_port_names_the_key_and_one_that_is_free() -> None:
         assert advice
         ensure_port_free(LaunchPlan(num_processes=2, main_process_port=int(advice[1])))
     ensure_port_free(LaunchPlan(num_processes=2, main_process_port=port))
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_machines_meet_below_the_last_port(monkeypatch: pytest.MonkeyPatch, *, free: bool) -> None:
+    asked: list[int] = []
+
+    def is_port_free(port: int) -> bool:
+        asked.append(port)
+        return free or port < 65_534
+
+    monkeypatch.setattr(machines, "is_port_free", is_port_free)
+    seat, launch = Seat(rank=0, machines=2, address="a"), LaunchPlan(num_processes=4, main_process_port=65_535)
+    if free:
+        ensure_port_free(launch, seat)
+        assert asked == [65_535, 65_534] == [65_535, Meeting.next_to_processes(launch, seat, "d", {}).port]
+    else:
+        with pytest.raises(ResourceError) as failure:
+            ensure_port_free(launch, seat)
+        assert "65435" in str(failure.value.hint)

@@ -213,6 +213,7 @@ def test_one_that_is_started_again_takes_its_place() -> None:
                 time.sleep(0.02)
             found = other(port, 2, 3)[1]
             again.join(LIMIT_S)
+            assert b'{"replaced": true}' in early.recv(1 << 16)  # so it can say that its rank was given twice
             return found
 
     led, joined = at_once(lambda: begin(port, 3, said.append), join_twice)

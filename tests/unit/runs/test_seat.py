@@ -113,10 +113,17 @@ def test_the_first_of_a_list(listed: str, first: str) -> None:
         ("a:29500", ("a", 29500)),
         ("fe80::1", ("fe80::1", None)),
         ("[fe80::1]:2000", ("fe80::1", 2000)),
+        (":29500", ("", 29500)),
     ],
 )
 def test_an_address_with_a_port(address: str, parts: tuple[str, int | None]) -> None:
     assert split_port(address) == parts
+
+
+@pytest.mark.parametrize("port", ["80", "65536", "99999999", "9" * 5000])
+def test_a_port_that_is_none_is_refused(port: str) -> None:
+    with pytest.raises(MachineError):
+        split_port(f"10.0.0.4:{port}")
 
 
 def test_a_script_without_srun_learns_that_other_machines_are_idle() -> None:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from lorabake_schemas.seat import Seat
 
 POLL_S = 0.2
-RECORD_LIMIT_S = 10.0  # for a shared disk to show what the first machine has written
+RECORD_LIMIT_S = 20.0  # for a shared disk to show what the first machine has written: NFS keeps what it has listed
 END_LIMIT_S = 120.0  # between the end of the run and that of the processes here
 RESULT_LIMIT_S = 1800.0  # for the first machine to judge and hash what was trained
 CACHES_ON_DISK = ("cache_latents_to_disk", "cache_text_encoder_outputs_to_disk")
@@ -53,12 +53,12 @@ class HomeFolder(NamedTuple):
 class Participation:
     """What this machine adds to the training of the first one.
 
-    ``prepare`` makes the folder when the training starts; it gets the run folder on the first machine, and when the
-    run was started there. The two waits are those of the shutdown ladder, in seconds.
+    ``prepare`` makes the folder when the training starts; it gets the run folder on the first machine, when the run
+    was started there, and what to call while it waits. The two waits are those of the shutdown ladder, in seconds.
     """
 
     env: Mapping[str, str]
-    prepare: Callable[[Path, str], HomeFolder]
+    prepare: Callable[[Path, str, Callable[[], None]], HomeFolder]
     interrupt_s: float = 10.0
     terminate_s: float = 5.0
 
@@ -80,7 +80,7 @@ def join_training(part: Participation, site: TrainingSite, meeting: Meeting, tel
     with lock_free_gpus(site.gpus, site.use, site.root, tell) as are_locked:
         first, root, started = meet_first_machine(meeting, are_locked, tell)
         try:
-            home = part.prepare(Path(root), started)
+            home = part.prepare(Path(root), started, lambda: first.send({}))
             log = open_machine_log(home.paths, meeting.seat)
             tell(msg("training with the first machine; this machine's log is {log}", log=log))
             return _train_along(part, home, log, first)
@@ -94,21 +94,28 @@ def join_training(part: Participation, site: TrainingSite, meeting: Meeting, tel
             first.close()
 
 
-def has_started(root: Path, started: str, digest: str | None) -> bool:
-    """Whether the run that the first machine has just started is in this folder, so that both share the disk."""
+def has_started(root: Path, started: str, digest: str | None, give_sign: Callable[[], None]) -> bool:
+    """Whether the run that the first machine has just started is in this folder, so that both share the disk. Without
+    the folder of its runs they do not.
+    """
     deadline = time.monotonic() + RECORD_LIMIT_S
     while time.monotonic() < deadline:
+        give_sign()
+        try:
+            _ = [*root.parent.iterdir()]  # makes NFS look again
+        except OSError:
+            return False
         with suppress(MachineError):
             record = read_record(RunPaths(root).record)
             if (record.digest, last_start(record)) == (digest, started):
                 return True
-        time.sleep(POLL_S)
+        time.sleep(1.0)
     return False
 
 
-def prepare_folder(request: LaunchRequest, root: Path, started: str) -> HomeFolder:
+def prepare_folder(request: LaunchRequest, root: Path, started: str, give_sign: Callable[[], None]) -> HomeFolder:
     """The run folder, or one of this machine's own with the same files. Raises MachineError."""
-    if has_started(root, started, request.provenance.digest):
+    if has_started(root, started, request.provenance.digest, give_sign):
         return HomeFolder(RunPaths(root), request.argv)
     ensure_disk_not_needed(request.plan)
     paths = RunPaths(request.root)

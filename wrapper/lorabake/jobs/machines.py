@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING
 
 from lorabake.errors import InterruptedRunError, LorabakeError, MachineError, ResourceError
 from lorabake.jobs.gpus import lock_free_gpus, start_on_free_gpus
-from lorabake.jobs.meeting import MAX_PORT, USER_STOP_CODE, Gathering, gather_machines
+from lorabake.jobs.meeting import USER_STOP_CODE, Gathering, gather_machines
 from lorabake.jobs.supervisor import STOPPED_ON_REQUEST
-from lorabake.runs.command import process_port
+from lorabake.runs.command import meeting_port, process_port
 from lorabake.runs.events import EventLog
 from lorabake.runs.finalize import finalize_run, resume_command_hint
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.record import read_record, with_outcome
+from lorabake.runs.seat import MAX_PORT, MIN_PORT
 from lorabake.runs.stop_request import StopSchedule, request_stop
 from lorabake.util.machine import is_port_free
 from lorabake_schemas.events import Stopping
@@ -39,11 +40,11 @@ MACHINE_FAILED = "machine-failed"  # the run was stopped because another machine
 def ensure_port_free(launch: LaunchPlan, seat: Seat | None = None, *, is_resumed: bool = False) -> None:
     """Raises ResourceError, with one that is free, when another program has the port by which the processes meet, or
     the one by which the machines do. The recipe of a run that is resumed cannot be changed."""
-    port = process_port(launch, seat)
-    needed = 1 if seat is None else 2
-    if launch.num_processes == 1 or _are_free(port, needed):
+    port, has_others = process_port(launch, seat), seat is not None
+    if launch.num_processes == 1 or _is_usable(port, has_others=has_others):
         return
-    free = next((other for other in range(port + 1, min(port + 100, MAX_PORT)) if _are_free(other, needed)), port + 1)
+    near = (*range(port + 1, min(port + 100, MAX_PORT)), *range(max(port - 100, MIN_PORT), port))
+    free = next((other for other in near if _is_usable(other, has_others=has_others)), near[0])
     hint = msg(
         "set launch.main_process_port = {port} in the recipe, or add --set launch.main_process_port={port}", port=free
     )
@@ -56,8 +57,8 @@ def ensure_port_free(launch: LaunchPlan, seat: Seat | None = None, *, is_resumed
     )
 
 
-def _are_free(port: int, count: int) -> bool:
-    return all(is_port_free(each) for each in range(port, port + count))
+def _is_usable(port: int, *, has_others: bool) -> bool:
+    return is_port_free(port) and (not has_others or is_port_free(meeting_port(port)))
 
 
 class OtherMachines:
@@ -68,6 +69,10 @@ class OtherMachines:
         self._gathering = gathering
         self._stopped_by: str | None = None
         self._asked_before = False
+
+    def give_sign(self) -> None:
+        """Show them that this machine is alive."""
+        self._gathering.give_sign()
 
     def begin(self, record: Record) -> None:
         """The run folder is complete: all start their processes."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from lorabake.errors import BusyError, MachineError
-from lorabake.runs.command import process_port
+from lorabake.runs.command import meeting_port, process_port
 from lorabake.runs.seat import MAX_MACHINES
 from lorabake.util.machine import listen_everywhere
 from lorabake_schemas.messages import msg
@@ -38,7 +38,6 @@ RETRY_S = 1.0
 BEAT_S = 5.0
 SILENCE_LIMIT_S = 60.0
 MAX_LINE_BYTES = 1 << 20  # a greeting names every package and every input
-MAX_PORT = 65_535
 MAX_GUESTS = 64  # connections at a time that have not sent a greeting
 MAX_NAME = 100  # characters of a name from another machine
 USER_STOP_CODE = 130  # of a machine whose user stopped it
@@ -57,8 +56,7 @@ class Meeting:
     @classmethod
     def next_to_processes(cls, launch: LaunchPlan, seat: Seat, digest: str, parts: Mapping[str, str]) -> Self:
         """At the port next to that of the processes."""
-        port = process_port(launch, seat) + 1
-        return cls(seat, port if port <= MAX_PORT else port - 2, digest, parts)
+        return cls(seat, meeting_port(process_port(launch, seat)), digest, parts)
 
 
 @dataclass(slots=True)
@@ -285,7 +283,8 @@ class _Entrance:
                 self.tell(msg("machine {rank} of {machines} has left", rank=rank, machines=machines))
 
     def _admit(self, rank: int, guest: Connection) -> None:
-        if (before := self.gathering.others.get(rank)) is not None:  # it was started again
+        if (before := self.gathering.others.get(rank)) is not None:  # it was started again, or two have one rank
+            before.send({"replaced": True})
             before.close()
         self.gathering.others[rank] = guest
 
@@ -357,6 +356,9 @@ def _await_start(first: Connection, seat: Seat, is_ready: Callable[[], bool]) ->
         root, started, refused = line.get("run"), line.get("started"), line.get("refused")
         if isinstance(refused, str):
             raise different_training_error(seat.rank, refused)
+        if line.get("replaced") is True:
+            said = msg("another machine has come as machine {rank}, too", rank=seat.rank)
+            raise MachineError(said, msg("give each machine its own --machine-rank"))
         if isinstance(root, str) and isinstance(started, str):
             return root, started
     raise MachineError(

@@ -279,6 +279,7 @@ def launch_prepared(prepared: PreparedRun, request: LaunchRequest, env: Env, tel
 
     def start(others: OtherMachines) -> Record:
         ensure_dataset_unchanged(prepared.examination.dataset, prepared.examination.loaded.folder)
+        others.give_sign()
         if not request.rehearsal:
             register_run(lorabake_home(env), request.root, request.provenance.digest)
         caches = make_cache_recorder(prepared.examination, request, _scan_options(prepared.order, env))

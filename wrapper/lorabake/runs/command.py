@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from lorabake.errors import MachineError
 from lorabake.lora.metadata import training_comment_flag
 from lorabake.runs import variables
+from lorabake.runs.seat import MAX_PORT
 from lorabake.util.environment import make_child_env
 from lorabake_schemas.families.registry import DEFAULT_FAMILY
 from lorabake_schemas.messages import msg, nmsg
@@ -104,6 +105,11 @@ def first_scripts(launch: LaunchPlan) -> tuple[str, ...]:
 def process_port(launch: LaunchPlan, seat: Seat | None = None) -> int:
     """Where the processes of a training meet."""
     return (seat.port if seat is not None else None) or launch.main_process_port or DEFAULT_PORT
+
+
+def meeting_port(port: int) -> int:
+    """Where the machines of a training meet, next to the port of its processes."""
+    return port + 1 if port < MAX_PORT else port - 1
 
 
 def planned_argv(plan: Plan, digest: str, python: Path, checkout: Path, seat: Seat | None = None) -> tuple[str, ...]:

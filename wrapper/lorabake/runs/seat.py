@@ -113,13 +113,13 @@ def _read_options(options: SeatOptions, given: Seat | None) -> Seat:
 
 def split_port(address: str) -> tuple[str, int | None]:
     """HOST or HOST:PORT; an IPv6 address with a port is in brackets. Raises MachineError for an invalid port."""
-    match = re.fullmatch(r"(\[[^\]]+\]|[^:]+):(\d{1,5})", address)
+    match = re.fullmatch(r"(\[[^\]]*\]|[^:]*):(\d+)", address)
     if match is None:
         return address.strip("[]"), None
-    port = int(match[2])
-    if not MIN_PORT <= port <= MAX_PORT:
-        raise MachineError(msg("port {port} is not between {low} and {high}", port=port, low=MIN_PORT, high=MAX_PORT))
-    return match[1].strip("[]"), port
+    host, digits = match.groups()
+    if len(digits) > len(str(MAX_PORT)) or not MIN_PORT <= int(digits) <= MAX_PORT:
+        raise MachineError(msg("port {port} is not between {low} and {high}", port=digits, low=MIN_PORT, high=MAX_PORT))
+    return host.strip("[]"), int(digits)
 
 
 def read_scheduler(env: Mapping[str, str]) -> Seat | None:

@@ -27,7 +27,7 @@ from lorabake.util.hashing import digest_file
 from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
     from lorabake.jobs.resume.continue_run import ResumeRequest
@@ -64,7 +64,13 @@ def digest_parts(parts: Mapping[str, str]) -> str:
 
 
 def prepare_joined_part(
-    request: ResumeRequest, plan: Plan, record: Record, way: ResumePoint, _root: Path, started: str
+    request: ResumeRequest,
+    plan: Plan,
+    record: Record,
+    way: ResumePoint,
+    _root: Path,
+    started: str,
+    give_sign: Callable[[], None],
 ) -> HomeFolder:
     """This machine's run folder, ready for its processes: the one that it shares with the first machine, or a copy.
 
@@ -72,7 +78,7 @@ def prepare_joined_part(
     everything and may have moved the state. Raises MachineError if the state is not there, or a copy cannot be used.
     """
     paths = request.paths
-    is_shared = has_started(paths.root, started, record.digest)
+    is_shared = has_started(paths.root, started, record.digest, give_sign)
     if not is_shared:
         ensure_disk_not_needed(plan)
         ensure_clean_folder(paths, request.files)
