@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 MAX_CLAIM_BYTES = 4096  # bytes of .running
 CLAIM_FILE = ".running"
+NAME_PATIENCE_S = 0.5
 POLL_S, ACTIVITY_CHECK_S = 0.1, 0.5  # how often a watched run is shown, and is looked for among locks and processes
 
 
@@ -107,7 +108,7 @@ def acquire_run_lock(paths: RunPaths, name: str) -> Generator[None, None, None]:
     with ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            busy = stack.enter_context(try_lock(lock_path(folder, name), paths.root.name))
+            busy = _lock_name(stack, lock_path(folder, name), paths.root.name)
         except OSError as error:
             said = msg("cannot write to {folder}: {why}", folder=folder, why=error.strerror or str(error))
             raise disk_error(error, said) from error
@@ -145,6 +146,18 @@ def ensure_idle(root: Path, name: str) -> None:
         active = find_running_trainer(other)
         if active is not None:
             raise active.error
+
+
+def _lock_name(stack: ExitStack, lock: Path, use: str) -> LockHolder | None:
+    """Hold the lock until the stack is closed, or return who has it: a command that completes the record of a run that
+    was killed has it for a moment.
+    """
+    deadline = time.monotonic() + NAME_PATIENCE_S
+    while True:
+        busy = stack.enter_context(try_lock(lock, use))
+        if busy is None or time.monotonic() > deadline:
+            return busy
+        time.sleep(0.1)
 
 
 def find_active(paths: RunPaths, record: Record) -> ActiveRun | None:
