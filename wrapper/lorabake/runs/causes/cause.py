@@ -13,6 +13,7 @@ NAMED_IMPORTS = (
     ("lr_scheduler_type", "train.lr_scheduler_type"),
     ("network_module", "kohya.network_module"),
     ("dynamo_backend", "kohya.dynamo_backend"),
+    ("dataset_class", "kohya.dataset_class"),
 )
 # Options that lorabake itself sets, and texts that sd-scripts only writes down: no failure comes from their value.
 UNQUOTED_OPTIONS = frozenset(

@@ -93,6 +93,19 @@ FILE_CAUSES = (
         ),
     ),
     Cause(
+        id="base-weights",
+        message=template("base_weights: {file} cannot be merged: it is missing, damaged or not a LoRA for this model"),
+        signs=(
+            Sign(  # TN:655
+                exception=r"Error",
+                within=places.NETWORK_WEIGHTS,
+                line=r"merging module: (?P<file>.+?) with multiplier",
+                when=(off("network_weights"),),
+            ),
+        ),
+        cure=(Advice(template("restore the file, or correct or remove base_weights")),),
+    ),
+    Cause(
         id="lora-damaged",
         message=template("network.network_weights cannot be read: the file is missing, damaged or not a LoRA"),
         signs=(

@@ -107,4 +107,10 @@ GENERAL_CAUSES = (
         ),
         cure=(Advice(template("check the value of {key}, or remove it")),),
     ),
+    Cause(
+        id="last-error",
+        code=UNKNOWN_FAILURE,
+        message=template("the trainer stopped after it logged an error: {reason}"),
+        signs=(Sign(silent=True, exit_codes=(1, 2), error=r"(?P<reason>\S.*)"),),
+    ),
 )

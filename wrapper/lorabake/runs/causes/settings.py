@@ -142,7 +142,8 @@ SETTING_CAUSES = (
         message=template("the optimizer {optimizer} cannot be made with these arguments: {words}"),
         signs=(
             Sign(
-                exception=r"^(?:TypeError|ValueError|AssertionError|IndexError|KeyError|AttributeError|NotImplementedError|\w*Parameter\w*)",
+                exception=r"^(?:TypeError|ValueError|AssertionError|IndexError|KeyError|AttributeError|NotImplementedError"
+                r"|\w*Parameter\w*)(?!.* / )",  # in sd-scripts' own words: refused-setting
                 within=places.OPTIMIZER,
             ),
         ),
