@@ -3,7 +3,7 @@ before its time limit and requeued by its own script, one of them also by `scont
 
     PYTHONPATH=tests:tests/unit:tests/integration python tests/slurm/requeued_array.py NEW_FOLDER
 
-Needs root, four minutes, and Debian's packages slurm-wlm and munge. It starts munged, slurmctld and slurmd on loopback
+Needs root, five minutes, and Debian's packages slurm-wlm and munge. It starts munged, slurmctld and slurmd on loopback
 with their own configuration, and ends them. The trainer is the stand-in of the tests, whose only weight is the number
 of steps that were trained into it. Prints the course of the jobs and of the runs; exit code 0 if there are three intact
 LoRAs, no step was trained twice beyond the last state, and nothing is left running.
@@ -32,8 +32,8 @@ from lorabake.runs.folder import RunPaths
 from lorabake.runs.record import read_record
 from situations import RECIPE, project
 
-RECIPES, STEPS, SAVE_STEPS, DELAY = 3, 60, 2, 0.7
-LIMIT_S = 480.0
+RECIPES, STEPS, SAVE_STEPS, DELAY = 3, 90, 2, 0.7
+LIMIT_S = 600.0
 MORE = f"""
 [network]
 type = "networks.lora_fa"
@@ -45,10 +45,10 @@ save_state = true
 save_every_n_steps = {SAVE_STEPS}
 save_every_n_epochs = 1
 """
-# Slurm looks at time limits every 30 s, and may send the signal up to a minute early: a part gets up to 30 s.
+# Slurm looks at time limits every 30 s, and may send the signal up to a minute early: a part gets 30 to 90 s.
 JOB = """\
 #!/bin/bash
-#SBATCH --array=0-{last} --requeue --time=2 --signal=USR1@90 --open-mode=append --output={folder}/job-%a.txt
+#SBATCH --array=0-{last} --requeue --time=3 --signal=USR1@90 --open-mode=append --output={folder}/job-%a.txt
 cd {folder}/project
 srun {python} -m lorabake run r$SLURM_ARRAY_TASK_ID.toml --once {flags} && exit
 code=$?

@@ -17,7 +17,7 @@ from lorabake.runs.record import read_record
 from lorabake.util.background import BackgroundJob, start_in_background
 from lorabake.util.owners import find_job_id
 from lorabake.util.signals import forward_stop_signals
-from lorabake_schemas.events import RunTotals, Step
+from lorabake_schemas.events import RunTotals, Saving, Step
 from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
@@ -89,12 +89,17 @@ def run_supervised(
     return record if record is not None else await_guard(paths)
 
 
-def show_events(follower: EventFollower, watcher: EventViewer) -> bool:
-    """Show what is new; whether training has begun with it."""
+def show_events(follower: EventFollower, watcher: EventViewer, *, are_past: bool = False) -> bool:
+    """Show what is new; whether training has begun with it. Of saves that ``are_past`` only the last one is shown: a
+    long run has hundreds.
+    """
+    found = [(decode_event(fields), read_event_time(fields)) for fields in follower.read()]
+    saves = [at for at, (event, _) in enumerate(found) if isinstance(event, Saving)]
+    skipped = frozenset(saves[:-1] if are_past else ())
     has_begun = False
-    for fields in follower.read():
-        if (event := decode_event(fields)) is not None:
-            watcher(event, read_event_time(fields))
+    for at, (event, moment) in enumerate(found):
+        if event is not None and at not in skipped:
+            watcher(event, moment)
             has_begun = has_begun or isinstance(event, RunTotals | Step)
     return has_begun
 
@@ -121,6 +126,7 @@ def attach_run(paths: RunPaths, display: Display) -> Record:
     """Show a run that is in progress until it ends, and return its record. KeyboardInterrupt leaves it alone."""
     steps = read_record(paths.record).planned_steps
     with EventFollower(paths) as follower, display.training(steps) as watcher:
+        show_events(follower, watcher, are_past=True)
         for _ in watch_active(paths):
             show_events(follower, watcher)
         show_events(follower, watcher)
