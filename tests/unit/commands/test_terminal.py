@@ -125,7 +125,6 @@ def test_training_has_begun_when_the_trainer_has_counted_its_steps() -> None:
     view = ProgressState(100, lambda: 0.0)
     view.take(Phase("loading"))
     assert view.activity == "loading"
-    view.take(Phase("training"))
     view.take(RunTotals(steps=100))
     assert view.activity == "steps"
 

@@ -106,7 +106,7 @@ class ProgressState:
             case Metrics():
                 self.metrics = event
             case RunTotals():
-                self.has_begun = True
+                self.has_begun, self.phase = True, None
             case Saving(path=path):
                 self.saved_step = read_saved_step(path, self.step.number if self.step is not None else 0)
             case _:
