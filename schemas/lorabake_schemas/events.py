@@ -49,8 +49,7 @@ class Step:
 
     ``loss_average`` is sd-scripts' moving average over the last epoch's batches (TU:6668), ``loss_current`` the loss of
     this step alone, which only TensorBoard's file has. Both may be NaN, or None if unknown. ``printed_s_per_step`` is
-    the rate of the progress bar, ``elapsed_s`` the seconds it shows as elapsed. ``said_at`` is when the bar showed it,
-    in seconds since 1970; None if that is not known to be earlier than now.
+    the rate of the progress bar, ``elapsed_s`` the seconds it shows as elapsed.
     """
 
     number: int
@@ -59,7 +58,6 @@ class Step:
     printed_s_per_step: float | None = None
     loss_current: float | None = None
     elapsed_s: int | None = field(default=None, compare=False)
-    said_at: float | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

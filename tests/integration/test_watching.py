@@ -58,13 +58,16 @@ def moments(events: list[dict[str, Any]]) -> list[float]:
     return [datetime.fromisoformat(event["time"]).timestamp() for event in events]
 
 
-def test_a_supervisor_that_was_stopped_gives_steps_the_times_at_which_they_were_shown(tmp_path: Path) -> None:
-    with run(tmp_path, "--steps", "14", "--delay", "0.5", "--times", str(tmp_path / "times")) as supervisor:
+@pytest.mark.parametrize(("delay", "steps"), [(0.5, 14), (2.0, 8)])
+def test_a_supervisor_that_was_stopped_gives_steps_the_times_at_which_they_were_shown(
+    tmp_path: Path, delay: float, steps: int
+) -> None:
+    with run(tmp_path, "--steps", str(steps), "--delay", str(delay), "--times", str(tmp_path / "times")) as supervisor:
         until(lambda: len(read_events(tmp_path, "step")) >= 2, "the second step")
         supervisor.send_signal(signal.SIGSTOP)
-        until(lambda: "\n12 " in (tmp_path / "times").read_text("utf-8"), "the trainer, which goes on")
+        until(lambda: f"\n{steps - 2} " in (tmp_path / "times").read_text("utf-8"), "the trainer, which goes on")
         supervisor.send_signal(signal.SIGCONT)
-        until(lambda: len(read_events(tmp_path, "step")) == 14, "the last step")
+        until(lambda: len(read_events(tmp_path, "step")) == steps, "the last step")
     shown = [float(line.split()[1]) for line in (tmp_path / "times").read_text("utf-8").splitlines()]
     found = moments(read_events(tmp_path, "step"))
     assert all(before < after for before, after in pairwise(found))

@@ -105,7 +105,8 @@ def test_quick_steps_are_shown_once_and_still_counted() -> None:
 def test_a_step_is_told_when_the_next_one_shows_that_its_own_loss_was_shown() -> None:
     parser = LogParser()
     assert parser.feed((bar(0, 9, None) + bar(1, 9, None) + bar(1, 9, 0.5)).encode()) == [Phase("training")]
-    assert parser.held == 1
+    assert parser.held is not None
+    assert parser.held.number == 1
     assert parser.feed(bar(2, 9, 0.5).encode()) == [Step(1, 9, 0.5, 1 / 3.30)]
 
 

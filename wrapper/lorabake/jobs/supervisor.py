@@ -259,7 +259,6 @@ class LogListener:
     shift: int = 0
     parser: LogParser = field(default_factory=LogParser)
     look: Look = Look(0.0, 0.0)  # noqa: RUF009 - frozen
-    _shown: tuple[int, float] | None = None  # the step that is held back, and when it was shown
 
     @property
     def seen(self) -> LogSummary:
@@ -267,10 +266,8 @@ class LogListener:
 
     def feed_log(self, data: bytes, look: Look) -> list[ProgressEvent]:
         """A piece of the log. What is written of a step was written before the log shows the next one."""
-        self.look = look
         events = self._with_losses(self.parser.feed(data))
-        if (held := self.parser.held) is None or self._shown is None or self._shown[0] != held:
-            self._shown = None if held is None else (held, look.end)
+        self.look = look._replace(held=self.parser.held)
         return events
 
     def holds_step(self, events: Iterable[ProgressEvent]) -> bool:
@@ -283,13 +280,11 @@ class LogListener:
     def _with_losses(self, events: list[ProgressEvent]) -> list[ProgressEvent]:
         self.losses.read()
         events = [self._with_loss(event) if isinstance(event, Step) else event for event in events]
-        if (held := self.parser.held) is not None and self.losses.take(held + self.shift) is not None:
+        if (held := self.parser.held) is not None and self.losses.take(held.number + self.shift) is not None:
             events += [self._with_loss(event) for event in self.parser.release() if isinstance(event, Step)]
         return events
 
     def _with_loss(self, step: Step) -> Step:
-        if self._shown is not None and self._shown[0] == step.number:
-            step = replace(step, said_at=self._shown[1])
         known = self.losses.take(step.number + self.shift)
         return step if known is None else replace(step, loss_average=known.average, loss_current=known.current)
 
@@ -311,18 +306,20 @@ class EventDispatcher:
     is_past_end: bool = False
     clock: EventClock = field(default_factory=EventClock)
 
-    def dispatch(self, events: Iterable[ProgressEvent], look: Look | None = None) -> None:
+    def dispatch(self, events: Iterable[ProgressEvent], look: Look) -> None:
         """What the trainer logged, and what the watch makes of it."""
         events = events if self.sequel is None else self._renumber_steps(events, self.sequel)
         self.report(list(self.watch.add_remarks(events)), look)
 
     def report(self, events: list[ProgressEvent], look: Look | None = None) -> None:
-        """A full disk must not stop hours of training because events cannot be written; the trainer's own log
-        continues.
+        """Events of the log, or lorabake's own without a ``look``.
+
+        A full disk must not stop hours of training because events cannot be written; the trainer's own log continues.
         """
         if not self.lost:
             try:
-                for moment, group in self.clock.stamp(events, look or Look(time.time(), time.time())):
+                stamped = self.clock.stamp(events, look) if look else self.clock.stamp_own(events, time.time())
+                for moment, group in stamped:
                     self.events.progress(group, datetime.fromtimestamp(moment, UTC))
             except OSError as error:
                 self.lost = True

@@ -162,15 +162,15 @@ class LogParser:
         phase = as_list(self._phases.read_step(step.number, bar[6]))
         if step.number <= self._last_released:
             return phase
-        events = self.release() if self.held not in {None, step.number} else []
+        events = self.release() if self._held is not None and self._held.number != step.number else []
         self._has_own_loss = self._held is not None
         self._held = step
         return [*events, *phase]
 
     @property
-    def held(self) -> int | None:
+    def held(self) -> Step | None:
         """The step that is done and not handed out yet."""
-        return self._held.number if self._held is not None else None
+        return self._held
 
     def release(self) -> list[ProgressEvent]:
         """Return the pending step: its own loss was shown, or is known from elsewhere."""
