@@ -21,8 +21,10 @@ from resume_runner import go_on, run
 
 from fake_sd_scripts import archive, weight
 from lorabake.errors import BusyError, InterruptedRunError, MachineError
+from lorabake.jobs.resume.prepare import prepare_resume
 from lorabake.runs.finalize import resume_command_hint
 from lorabake.runs.folder import RunPaths
+from lorabake.runs.index import read_run
 from lorabake.runs.lock import find_running_trainer
 from lorabake.runs.record import read_record
 from lorabake.runs.resume_points import resume_options
@@ -347,6 +349,24 @@ def test_a_state_that_failed_to_load_is_not_advised_again(tmp_path: Path) -> Non
     record = go_on(root)
     assert record.parts[3].state == "output/" + states[0]
     assert_whole(record, root, 15)
+
+
+def test_a_diverged_run_is_resumed_from_before_its_loss_was_nan(tmp_path: Path) -> None:
+    """Its later states are finite."""
+    root = tmp_path / "x-001"
+    record = run(root, max_train_steps=30, nan_from=7, delay=0.1, save_every_n_epochs=None)
+    assert record.outcome is not None
+    assert (record.status, record.outcome.code, record.outcome.resume_step) == ("failed", "diverged", 6)
+    assert (root / "output" / "x-step00000008-state").is_dir()
+    ready = prepare_resume(read_run(root, tmp_path))
+    assert ready.way is not None
+    assert ready.way.how.step == 6
+    assert {int(state[-14:-6]): why for state, why in ready.passed}[8] == "the loss was NaN or infinite from step 7 on"
+    train = (root / "train.toml").read_text("utf-8")
+    (root / "train.toml").write_text(train.replace("nan_from = 7", "nan_from = 1e9"), "utf-8")
+    killed(root, 9, "resume")
+    assert 6 < (resume_options(RunPaths(root), read_record(root / "record.json")).next_step or 0) < 14
+    assert_whole(go_on(root), root, 30)
 
 
 @pytest.mark.parametrize(

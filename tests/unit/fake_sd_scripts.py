@@ -130,10 +130,10 @@ class Trainer:
                 time.sleep(told["delay"])
                 self.trained += 1
                 shown += 1
-                self.bar(shown, steps)
+                self.bar(shown, steps, self.loss)
                 if by_steps and step % by_steps == 0:
                     self.save(f"{self.name}-step{step:08d}", epoch - 1, step, state=told["save_state"])
-                self.bar(shown, steps)
+                self.bar(shown, steps, self.loss)
             elif by_epochs and epoch % by_epochs == 0 and epoch < epochs:
                 self.save(f"{self.name}-{epoch:06d}", epoch, step, state=told["save_state"])
         if told["save_state"]:
@@ -141,9 +141,15 @@ class Trainer:
         self.save(self.name, epochs, step, state=False)
         print("[11/22/25 10:00:00] INFO     model saved.      train_network.py:1729", file=sys.stderr, flush=True)
 
+    @property
+    def loss(self) -> str:
+        """NaN from a step on; its states stay finite, as with fp16, where such a step is skipped."""
+        return "nan" if self.trained >= self.settings["nan_from"] else "0.1"
+
     @staticmethod
-    def bar(shown: int, steps: int) -> None:
-        bar = f"\rsteps:  {100 * shown // steps}%|##        | {shown}/{steps} [00:01<00:06,  3.30it/s, avr_loss=0.1]"
+    def bar(shown: int, steps: int, loss: str) -> None:
+        share = 100 * shown // steps
+        bar = f"\rsteps:  {share}%|##        | {shown}/{steps} [00:01<00:06,  3.30it/s, avr_loss={loss}]"
         os.write(2, bar.encode())
 
 
@@ -162,7 +168,7 @@ def parsed() -> dict[str, Any]:
     settings: dict[str, Any] = {
         "gradient_accumulation_steps": 1, "save_every_n_steps": None, "save_every_n_epochs": None, "save_state": False,
         "delay": 0.0, "pause": 0.0, "resume": None, "initial_step": 0, "skip_until_initial_step": False,
-        "unloadable": [],
+        "unloadable": [], "nan_from": 1e9,
         **tomllib.loads(flags.pop("config_file").read_text(encoding="utf-8")),
     }  # fmt: skip
     return settings | {name: value for name, value in flags.items() if value is not None}

@@ -10,17 +10,18 @@ from typing import TYPE_CHECKING, cast
 
 from lorabake.lora.completeness import incomplete_lora_reason
 from lorabake.planning.resume_steps import ResumeSteps, TrainingSchedule, plan_resume_steps
-from lorabake.runs.events import iter_events
+from lorabake.runs.events import decode_event, iter_events
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.log_evidence import read_log_evidence
 from lorabake.runs.log_parser import LogParser
+from lorabake.runs.loss_monitor import LossMonitor
 from lorabake.runs.record import read_plan
 from lorabake.runs.run_facts import collect_run_facts
 from lorabake.runs.states import ExpectedFiles, SavedState, StateLocation, expected_files, list_states, state_problem
 from lorabake.runs.verdict import LOST_STATE, RunResult
 from lorabake.util.files import open_file, read_text
 from lorabake.util.safetensors import read_header
-from lorabake_schemas.events import RunTotals
+from lorabake_schemas.events import RunTotals, Step
 from lorabake_schemas.messages import Message, escape_undecodable, join_list, msg
 from lorabake_schemas.saved_names import STATE_SUFFIX, SavedKind, parse_saved_name, step_name
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from lorabake_schemas.record import Record, RunPart
 
 Table = Mapping[str, object]
+BAD_LOSS_MARK = b'"event": "bad_loss"'
 MAX_START_BYTES = 64 << 20  # bytes of events and log; sd-scripts counts before it trains
 
 
@@ -147,8 +149,8 @@ class ResumeOptions:
 
 
 def resume_options(paths: RunPaths, record: Record) -> ResumeOptions:
-    """The newest state with intact content that sd-scripts can resume from correctly. A state that it failed to load is
-    used only if there is no other one, since the cause may have been fixed.
+    """The newest state with intact content, from before the loss stayed NaN, that sd-scripts can resume from correctly.
+    A state that it failed to load is used only if there is no other one, since the cause may have been fixed.
     """
     training = read_training(paths)
     if training is None:
@@ -159,10 +161,17 @@ def resume_options(paths: RunPaths, record: Record) -> ResumeOptions:
     passed: dict[str, Message] = {}
     lost = {part.state for part in record.parts if part.outcome is not None and part.outcome.code == LOST_STATE}
     again: ResumePoint | None = None
+    diverged = find_divergence(paths) if found else None
     for state in found:
         place = escape_undecodable(state.path.relative_to(paths.root).as_posix())
         how = plan_resume_steps(training.course, state.step)
-        why = state_problem(state, wanted) if isinstance(how, ResumeSteps) else how
+        why: Message | None
+        if not isinstance(how, ResumeSteps):
+            why = how
+        elif diverged is not None and diverged <= state.step:
+            why = msg("the loss was NaN or infinite from step {step} on", step=diverged)
+        else:
+            why = state_problem(state, wanted)
         if isinstance(how, ResumeSteps) and why is None:
             way = ResumePoint(training, wanted, state, how, lost=place in lost)
             if not way.lost:
@@ -234,6 +243,23 @@ def read_totals(paths: RunPaths) -> RunTotals | None:
         while parser.seen.totals is None and log.tell() < MAX_START_BYTES and (piece := log.read(1 << 20)):
             parser.feed(piece)
     return parser.seen.totals
+
+
+def find_divergence(paths: RunPaths) -> int | None:
+    """The step from which on the loss was NaN or infinite to the end of the last part; None if it was good at the end.
+
+    A state from there is no use, also if its weights are finite: with fp16 a step whose loss is NaN is skipped, so they
+    are those of the last good step, and the loss is NaN again. Those of earlier parts were moved away by `resume`.
+    """
+    losses = LossMonitor()
+    with suppress(OSError):
+        if any(True for _ in iter_events(paths.events, paths.root, containing=BAD_LOSS_MARK)):
+            for fields in iter_events(paths.events, paths.root):
+                if fields.get("event") == "resumed":
+                    losses = LossMonitor()
+                elif isinstance(step := decode_event(fields), Step):
+                    losses.add_step(step)
+    return losses.facts.not_finite_since
 
 
 def state_locations(paths: RunPaths, record: Record) -> list[StateLocation]:
