@@ -391,6 +391,17 @@ def test_nobody_is_told_to_save_states_who_does(tmp_path: Path, settings: dict[s
     assert {word for word in said.replace(",", "").split() if word.startswith("save.")} == asked
 
 
+@pytest.mark.parametrize("name", ["events.jsonl", "logs/trainer.log", "train.toml", ".running", ".room"])
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path, name: str) -> None:
+    root = stopped_after(tmp_path, 10)
+    (root / name).unlink(missing_ok=True)
+    (root / name).mkdir()
+    with pytest.raises(MachineError) as refused:
+        go_on(root)
+    assert Path(name).name in str(refused.value.message)
+    assert str(refused.value.message).endswith("it is a folder")
+
+
 def test_every_state_damaged_is_every_one_named(tmp_path: Path) -> None:
     root = stopped_after(tmp_path, 4, save_every_n_epochs=None)
     for step in (2, 4):

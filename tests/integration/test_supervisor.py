@@ -264,6 +264,18 @@ def test_stopping_after_a_save(tmp_path: Path) -> None:
         assert tree.events().count(b'"event": "saving"') or tree.events().count(b'"event": "saved"')
 
 
+def test_what_is_in_the_place_of_the_request_is_named(tmp_path: Path) -> None:
+    """To stop at once a signal is enough."""
+    with running(tmp_path / "x") as tree:
+        os.mkfifo(tree.paths.stop)
+        with pytest.raises(MachineError) as refused:
+            stop_run(tree.found(), "after-save")
+        assert str(refused.value.message).startswith(f"cannot write {tree.paths.stop}: ")
+        assert "space" not in str(refused.value.hint)
+        stop_run(tree.found(), "soon")
+        assert wait_for_end(tree.paths).status == "interrupted"
+
+
 def test_nothing_to_stop(tmp_path: Path) -> None:
     with running(tmp_path / "x", steps=40) as tree:
         until(tree.ended, "the end of the run")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -147,6 +148,19 @@ def test_a_record_that_cannot_be_read_says_why_in_one_line(tmp_path: Path, conte
     error = refusal("lum-001", tmp_path)
     assert words in error.message
     assert "\n" not in error.message
+
+
+def link_to_zero(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+@pytest.mark.parametrize("named", ["lum-001", "runs/lum-001"])
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, link_to_zero])
+def test_a_record_that_is_no_file_is_named(tmp_path: Path, named: str, make: Callable[[Path], object]) -> None:
+    path = run(tmp_path / "runs" / "lum-001") / "record.json"
+    path.unlink()
+    make(path)
+    assert str(refusal(named, tmp_path).message).startswith(f"cannot read {path}: it is ")
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:

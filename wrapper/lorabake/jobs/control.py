@@ -12,7 +12,7 @@ from lorabake.runs.finalize import complete_record
 from lorabake.runs.lock import find_active, read_claim, watch_active
 from lorabake.runs.record import read_record
 from lorabake.runs.stop_request import request_stop
-from lorabake.util.files import reason
+from lorabake.util.files import DISK_FULL_ERRNOS, disk_error, reason
 from lorabake.util.owners import is_alive, is_local_process
 from lorabake.util.process_guard import ProcessTree
 from lorabake_schemas.messages import msg
@@ -45,9 +45,11 @@ def stop_run(found: FoundRun, mode: StopMode) -> ActiveRun:
         request_stop(paths, mode)
     except OSError as error:
         owner = active.owner
-        unreachable = MachineError(
+        is_full = error.errno in DISK_FULL_ERRNOS
+        unreachable = disk_error(
+            error,
             msg("cannot ask {run} to stop: {why}", run=found.name, why=reason(error)),
-            msg("free some space, or ask from the user and the host that run it"),
+            msg("free some space and try again") if is_full else msg("ask from the user and the host that run it"),
         )
         if mode not in {"soon", "now"} or owner is None or not is_local_process(owner) or not is_alive(owner):
             raise unreachable from error

@@ -79,7 +79,16 @@ def run_path(path: Path) -> Path | None:
         if not path.exists():
             return None
         around = [path, *path.absolute().parents[:MAX_DEPTH]] if path.is_file() else [path]
-        return next((folder for folder in around if (folder / RECORD_FILE).is_file()), None)
+        return next((folder for folder in around if has_record(folder)), None)
+
+
+def has_record(folder: Path) -> bool:
+    """Whether a folder has a record.json, also one that is not a file: its reader says so. Raises OSError."""
+    try:
+        (folder / RECORD_FILE).lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _find_by_name(name: str, here: Path) -> Path:
@@ -89,7 +98,7 @@ def _find_by_name(name: str, here: Path) -> Path:
     found, shut = list[Path](), list[OSError]()
     for folder in iter_runs_folders(here):
         try:
-            found += [folder / name] if (folder / name / RECORD_FILE).is_file() else []
+            found += [folder / name] if has_record(folder / name) else []
         except OSError as error:  # it may be there: reported if it is nowhere else
             shut.append(error)
     if not found:

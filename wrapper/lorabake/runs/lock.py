@@ -19,7 +19,7 @@ from lorabake.errors import BusyError
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.record import read_record
 from lorabake.util import process_guard
-from lorabake.util.files import disk_error, open_descriptor, read_bytes, remove_file
+from lorabake.util.files import disk_error, open_descriptor, read_bytes, reason, remove_file
 from lorabake.util.locks import LockHolder, find_holder, try_lock
 from lorabake.util.owners import LockOwner, current_owner, is_alive, is_gone, is_local_process, parse_owner
 from lorabake_schemas.messages import Message, msg, nmsg
@@ -118,8 +118,11 @@ def acquire_run_lock(paths: RunPaths, name: str) -> Generator[None, None, None]:
             active = find_running_trainer(other)
             if active is not None:
                 raise active.error
-        with suppress(OSError):  # of a guard that was killed: nothing of it lives
-            remove_file(paths.running, within=paths.root)
+        try:
+            remove_file(paths.running, within=paths.root)  # of a guard that was killed: nothing of it lives
+        except OSError as error:
+            said = msg("cannot remove {path}: {why}", path=paths.running, why=reason(error))
+            raise disk_error(error, said, msg("move it elsewhere and try again")) from error
         yield
 
 

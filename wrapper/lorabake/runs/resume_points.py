@@ -19,7 +19,7 @@ from lorabake.runs.record import read_plan
 from lorabake.runs.run_facts import collect_run_facts
 from lorabake.runs.states import ExpectedFiles, SavedState, StateLocation, expected_files, list_states, state_problem
 from lorabake.runs.verdict import LOST_STATE, RunResult
-from lorabake.util.files import open_file, read_text
+from lorabake.util.files import open_file, read_text, read_toml, reason
 from lorabake.util.safetensors import read_header
 from lorabake_schemas.events import RunTotals, Step
 from lorabake_schemas.messages import Message, escape_undecodable, join_list, msg
@@ -307,7 +307,11 @@ def missing_files_problem(paths: RunPaths) -> Message | None:
             return msg("{file} is missing", file=path.name)
     if not paths.output.is_dir():
         return msg("{file} is no longer a folder", file=paths.output.name)
-    if read_train_settings(paths) is None:
+    try:
+        read_toml(paths.train, within=paths.root)
+    except OSError as error:
+        return msg("cannot read {path}: {why}", path=paths.train.name, why=reason(error))
+    except ValueError:
         return msg("{file} changed and is not valid TOML", file=paths.train.name)
     if not paths.events.exists() and not paths.log.exists():
         events, log = paths.events.name, paths.log.relative_to(paths.root).as_posix()

@@ -180,7 +180,13 @@ def os_errors_as_messages(path: str | Path | None = None) -> Generator[None]:
 def disk_error(
     error: OSError, message: Message, hint: Message | None = None, *, otherwise: type[LorabakeError] = MachineError
 ) -> LorabakeError:
-    """The failure of a write as an error for a person: ResourceError where the disk is full."""
+    """The failure of a write as an error for a person: ResourceError where the disk is full.
+
+    What is in the place of a file of lorabake's is named, whatever was to be written.
+    """
+    if isinstance(error, UnreadableError):
+        said = msg("cannot write {path}: {why}", path=str(error.filename), why=error.why)
+        return otherwise(said, msg("move it elsewhere and try again"))
     return (ResourceError if error.errno in DISK_FULL_ERRNOS else otherwise)(message, hint)
 
 

@@ -36,7 +36,16 @@ from lorabake.runs.resume_points import (
 )
 from lorabake.runs.stop_request import clear_stop_requests
 from lorabake.util import resources
-from lorabake.util.files import copy_file, disk_error, make_folders, open_append, open_file, replace_bytes
+from lorabake.util.files import (
+    DISK_FULL_ERRNOS,
+    copy_file,
+    disk_error,
+    make_folders,
+    open_append,
+    open_file,
+    reason,
+    replace_bytes,
+)
 from lorabake_schemas.events import LogSummary
 from lorabake_schemas.messages import Message, escape_undecodable, msg
 from lorabake_schemas.record import Record, RunPart
@@ -157,9 +166,9 @@ def collect_leftover_outputs(paths: RunPaths, record: Record, view: ResumeOption
 
 
 def unmovable_outputs_error(paths: RunPaths, error: OSError) -> LorabakeError:
-    why = error.strerror or str(error)
-    said = msg("cannot move the trained files to {folder}: {why}", folder=paths.output, why=why)
-    return disk_error(error, said, msg("free some space and try again (nothing is lost)"))
+    said = msg("cannot move the trained files to {folder}: {why}", folder=paths.output, why=reason(error))
+    is_full = error.errno in DISK_FULL_ERRNOS
+    return disk_error(error, said, msg("free some space and try again (nothing is lost)") if is_full else None)
 
 
 def resume_argv(argv: tuple[str, ...], written: PartOutputs, way: ResumePoint) -> tuple[str, ...]:
