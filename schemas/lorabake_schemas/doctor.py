@@ -3,7 +3,8 @@
 from typing import Literal
 
 from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
-from lorabake_schemas.record import EvidenceLine, RunStatus
+from lorabake_schemas.record import EvidenceLine
+from lorabake_schemas.run_status import RunState
 
 HealthLevel = Literal["ok", "warning", "problem"]
 HealthTopic = Literal[
@@ -29,7 +30,7 @@ class RunDiagnosis(StrictModel):
     """
 
     run: EscapedText
-    status: RunStatus
+    state: RunState
     code: EscapedText | None
     known: bool
     message: MessageText

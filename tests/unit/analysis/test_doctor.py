@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 
 import jsonschema
 import pytest
 
 from ended_runs import record
+from fake_nvml import FIRST, FakeNvml
 from lorabake.analysis import doctor
 from lorabake.commands.json_schema import generate_schema
 from lorabake.commands.output.doctor import format_doctor
 from lorabake.commands.output.layout import TextLayout
+from lorabake.runs.finalize import KILLED_CODE
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.index import FoundRun
-from lorabake.util import machine, network
+from lorabake.runs.record import write_record
+from lorabake.util import machine, network, resources
 from lorabake_schemas.doctor import DoctorReport, HealthCheck, HealthLevel
 from lorabake_schemas.messages import Message, msg
 
@@ -52,6 +57,27 @@ def test_a_gpu_and_who_else_uses_it(tmp_path: Path) -> None:
     assert levels(env) == [("gpu", "ok"), ("gpu-memory", "warning")]
     (_, other) = doctor.check_gpus(machine.detect_machine(env), env)
     assert "blender" in other.message
+
+
+@pytest.mark.parametrize(("used", "level"), [(500, "ok"), (3000, "warning")])
+def test_the_memory_in_use_is_what_the_driver_measures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, used: int, level: str
+) -> None:
+    """Also that of programs that draw, which nvidia-smi does not list as computing."""
+    nvml = FakeNvml()
+    monkeypatch.setattr(nvml, "nvmlDeviceGetHandleByUUID", lambda _: FIRST.uuid)
+    monkeypatch.setattr(nvml, "nvmlDeviceGetMemoryInfo", lambda _: SimpleNamespace(used=used << 20, total=12288 << 20))
+    monkeypatch.setitem(sys.modules, "pynvml", nvml)
+    env = env_with(tmp_path, nvidia_smi=SMI.format(memory=12288).replace("3000", "30"))
+    assert levels(env) == [("gpu", "ok"), ("gpu-memory", level)]
+
+
+def test_the_mirror_is_named_without_its_password(tmp_path: Path) -> None:
+    script = "#!/bin/sh\n[ $2 = --get-url ] && echo https://name:secret@mirror/x && exit\nexit 0\n"
+    env = {**env_with(tmp_path, git=script), "HF_HUB_OFFLINE": "1"}
+    (pin, _) = doctor.check_network(resources.load_pin(), env)
+    assert "https://mirror/x" in pin.message
+    assert "secret" not in pin.message
 
 
 def test_a_small_gpu_is_a_warning_with_what_to_set(tmp_path: Path) -> None:
@@ -151,7 +177,9 @@ def found_run(root: Path, outcome: dict[str, object], status: str = "failed") ->
     paths = RunPaths(root)
     paths.log.parent.mkdir(parents=True)
     paths.log.write_text("first\nTraceback (most recent call last):\nKeyError: 'x'\n")
-    return FoundRun(paths, record(status, outcome), "lamp-001")
+    ended = record(status, outcome)
+    write_record(paths, ended)
+    return FoundRun(paths, ended, "lamp-001")
 
 
 def test_a_known_cause_comes_with_its_lines(tmp_path: Path) -> None:
@@ -170,6 +198,14 @@ def test_an_unknown_failure_is_shown_as_it_is(tmp_path: Path) -> None:
     assert not found.known
     assert [(line.line, line.text) for line in found.last_lines][-1] == (3, "KeyError: 'x'")
     assert found.command == tuple(run.record.argv)
+
+
+def test_a_run_that_nobody_ended_has_died(tmp_path: Path) -> None:
+    found = doctor.diagnose_run(found_run(tmp_path / "r", {"code": KILLED_CODE, "message": "x"}, "interrupted"))
+    assert found.state == "died"
+    assert (
+        "died" in format_doctor(DoctorReport(checks=(), diagnosis=found), TextLayout(), as_json=False).splitlines()[0]
+    )
 
 
 def test_a_run_without_an_end_is_no_failure(tmp_path: Path) -> None:

@@ -13,10 +13,10 @@ from typing import Any, get_args
 import pytest
 
 from ended_runs import record as ended_record
-from lorabake.runs.finalize import KILLED_CODE
+from lorabake.runs.finalize import KILLED_CODE, complete_record
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.lock import ActiveRun, lock_path
-from lorabake.runs.record import write_record
+from lorabake.runs.record import read_record, write_record
 from lorabake.runs.status import IN_PROGRESS, RunEvidence, judge_state, list_statuses, read_state, summarize_run
 from lorabake.runs.stop_request import StopMode, request_stop
 from lorabake.util.locks import try_lock
@@ -200,6 +200,27 @@ def test_the_end_of_a_killed_run_is_written_by_whoever_reads_it_next(tmp_path: P
     assert [(each.state, each.step, each.code) for each in report.runs] == [("died", 5, KILLED_CODE)]
     assert json.loads(paths.record.read_text())["status"] == "interrupted"
     assert read_state(paths) == "died"
+
+
+@pytest.mark.parametrize("by_lock", [False, True])
+@pytest.mark.parametrize(
+    ("boot", "words"), [(None, "killed or crashed on"), ("an older one", "was restarted or lost power")]
+)
+def test_where_a_run_died_and_whether_that_host_was_restarted(
+    tmp_path: Path, boot: str | None, words: str, by_lock: bool
+) -> None:
+    """Known from what its guard has left, or its supervisor."""
+    paths = made(tmp_path)
+    owner = gone() if boot is None else replace(gone(), boot=boot)
+    if by_lock:
+        lock_path(tmp_path, "x").write_bytes(serialize_owner(replace(owner, use=paths.root.name)))
+    else:
+        claim(paths, owner)
+    outcome = complete_record(paths, read_record(paths.record)).outcome
+    assert outcome is not None
+    assert words in outcome.message
+    assert owner.host in outcome.message
+    assert (outcome.hint is None) == (boot is not None)
 
 
 def test_nothing_is_written_into_a_copy(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Each check yields what it found; none waits long, and none raises.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,16 @@ from lorabake.inputs.hub import is_hub_offline
 from lorabake.runs.causes.general import UNKNOWN_FAILURE
 from lorabake.runs.finalize import resume_command_hint
 from lorabake.runs.index import FoundRun
+from lorabake.runs.lock import find_active
 from lorabake.runs.log_evidence import read_log_evidence
+from lorabake.runs.status import read_state
 from lorabake.trainer import packages, store, venv
 from lorabake.trainer.install import Trainer, collect_status, probe_attention
 from lorabake.util import files, machine, network, resources
+from lorabake.util.gpu_sensors import GpuSensors
 from lorabake.util.process import capture_output, find_program
 from lorabake_schemas.doctor import DoctorReport, HealthCheck, HealthLevel, HealthTopic, RunDiagnosis
+from lorabake_schemas.events import GpuReading
 from lorabake_schemas.machine import MachineFacts
 from lorabake_schemas.messages import Message, escape_invisible, escape_undecodable, join_list, literal, msg
 from lorabake_schemas.pin import Pin
@@ -31,8 +36,10 @@ MIN_DISK_BYTES, SCARCE_DISK_BYTES = 1_000_000_000, 10_000_000_000
 MIN_SHARED_MEMORY = 64 << 20  # bytes; a container's default, too little for several workers
 MIN_OPEN_FILES = 1024
 OTHER_PROGRAM_MIB = 1 << 10
+NVML_TIMEOUT_S = 10.0  # a driver that is still waking the card takes seconds
 TORCH_TIMEOUT_S = 120.0  # a cold import from a network drive
 GIT_TIMEOUT_S = 20.0
+USER_INFO = re.compile(r"//[^/@\s]*@")  # name and password in an address
 HUB_URL = "https://huggingface.co"
 Env = Mapping[str, str]
 
@@ -81,11 +88,26 @@ def check_gpus(facts: MachineFacts, env: Env) -> Iterator[HealthCheck]:
         small = 0 < gpu.memory_mib < MIN_VRAM_MIB
         advice = msg("set train.gradient_checkpointing = true and train.train_batch_size = 1")
         yield _make("gpu", "warning" if small else "ok", message, advice if small else None)
+    with GpuSensors(machine.list_gpus(env)) as sensors:
+        readings = sensors.wait(NVML_TIMEOUT_S)
+    yield from map(_check_gpu_memory, readings)
     others = [each for each in machine.list_gpu_programs(env) if each.memory_mib >= OTHER_PROGRAM_MIB]
     if others:
         names = [msg("{name} ({size} MiB)", name=each.name, size=each.memory_mib) for each in others]
         message = msg("other programs use the GPU's memory: {names}", names=join_list(names))
         yield _make("gpu-memory", "warning", message, msg("stop them before training"))
+
+
+def _check_gpu_memory(gpu: GpuReading) -> HealthCheck:
+    """What is in use, also by programs that nvidia-smi does not list: those that draw, and other users'."""
+    name, used, total = gpu.name or gpu.uuid, gpu.used_mib, gpu.total_mib
+    message = msg("{gpu}: {used} of {total} MiB in use", gpu=name, used=used, total=total)
+    if gpu.temperature is not None:
+        message = msg("{memory}, {degrees} °C", memory=message, degrees=gpu.temperature)
+    if gpu.used_mib < OTHER_PROGRAM_MIB:
+        return _make("gpu-memory", "ok", message)
+    hint = msg("close what uses it before training, such as a browser, a game or a desktop")
+    return _make("gpu-memory", "warning", message, hint)
 
 
 def _check_memory(facts: MachineFacts) -> HealthCheck:
@@ -247,25 +269,31 @@ def _check_pin(pin: Pin, env: Env) -> HealthCheck:
     from lorabake.trainer.git import git_environment
 
     quiet = git_environment(env) | {"GIT_TERMINAL_PROMPT": "0"}
+    shown: str | Message = pin.url
     try:
+        asked = capture_output(["git", "ls-remote", "--get-url", pin.url], env=quiet, timeout=GIT_TIMEOUT_S)
+        if (real := asked.stdout.strip()) not in {"", pin.url}:
+            shown = msg("{url} (mirror: {mirror})", url=pin.url, mirror=USER_INFO.sub("//", escape_invisible(real)))
         done = capture_output(["git", "ls-remote", "--exit-code", pin.url, "HEAD"], env=quiet, timeout=GIT_TIMEOUT_S)
     except LorabakeError as error:
         words = str(error.message)
     else:
         if done.ok:
-            return _make("pin", "ok", msg("git reaches {url}", url=pin.url))
+            return _make("pin", "ok", msg("git reaches {url}", url=shown))
         words = "".join(done.stderr.strip().splitlines()[-1:])
     hint = msg("only needed to install the trainer; git's url.MIRROR.insteadOf sets a mirror")
-    message = msg("git does not reach {url}: {words}", url=pin.url, words=escape_invisible(words))
+    message = msg("git does not reach {url}: {words}", url=shown, words=USER_INFO.sub("//", escape_invisible(words)))
     return _make("pin", "warning", message, hint)
 
 
 def diagnose_run(found: FoundRun) -> RunDiagnosis:
     """Why a run ended as it did, from its record, and from its log if its cause is not known."""
     record, outcome = found.record, found.record.outcome
-    run = escape_undecodable(found.name)
+    run, state = escape_undecodable(found.name), read_state(found.paths)
     if outcome is None:
-        return RunDiagnosis(run=run, status=record.status, code=None, known=True, message=msg("it is still running"))
+        active = find_active(found.paths, record)
+        message = active.error.message if active is not None else msg("it is still running")
+        return RunDiagnosis(run=run, state=state, code=None, known=True, message=message)
     known = outcome.code != UNKNOWN_FAILURE
     log = None
     if not known:
@@ -273,7 +301,7 @@ def diagnose_run(found: FoundRun) -> RunDiagnosis:
         log = read_log_evidence(found.paths.log, found.root, begin)
     return RunDiagnosis(
         run=run,
-        status=record.status,
+        state=state,
         code=outcome.code,
         known=known,
         message=outcome.message,

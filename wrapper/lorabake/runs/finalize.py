@@ -18,13 +18,14 @@ from lorabake.runs.causes.general import UNKNOWN_FAILURE
 from lorabake.runs.events import EventFields, EventLog, format_timestamp, read_last_events, read_last_step
 from lorabake.runs.folder import DELETED, MOVED, RunPaths, list_outputs
 from lorabake.runs.input_watch import KEPT, format_changed_names
-from lorabake.runs.lock import find_active, find_running_trainer, lock_path, remove_stale_claim
+from lorabake.runs.lock import find_active, find_running_trainer, lock_path, read_claim, remove_stale_claim
 from lorabake.runs.log_parser import LogParser
 from lorabake.runs.record import close_record, read_record, with_outcome, write_record
 from lorabake.runs.resume_points import read_train_settings, resume_hint, resume_options, with_run_facts
 from lorabake.runs.verdict import LOST_STATE, RunResult, judge_run
-from lorabake.util.files import exists, open_file, remove_file
-from lorabake.util.locks import try_lock
+from lorabake.util.files import exists, open_file, read_bytes, remove_file
+from lorabake.util.locks import LOCK_FILE_LIMIT, try_lock
+from lorabake.util.owners import LockOwner, current_owner, parse_owner
 from lorabake_schemas.messages import Message, escape_undecodable, join_list, literal, msg
 from lorabake_schemas.record import InputChange, Outcome, Record, RunStatus
 from lorabake_schemas.saved_names import LORA_EXTENSIONS, STATE_SUFFIX
@@ -195,18 +196,29 @@ def complete_record(paths: RunPaths, record: Record, *, only_own: bool = False) 
         return record
     if find_active(paths, record) is not None:
         return record
+    owner = _find_last_owner(paths, record)
     if not _is_own_run(paths, record):
-        return record if only_own else _with_end(paths, record, hashed=False)
+        return record if only_own else _with_end(paths, record, owner, hashed=False)
     with suppress(OSError, MachineError), try_lock(lock_path(paths.root.parent, record.name), paths.root.name) as busy:
         if busy is None and find_running_trainer(paths) is None:
             record = read_record(paths.record)  # somebody may have completed or resumed it meanwhile
             if _is_incomplete(record):
-                record = _with_end(paths, record)
+                record = _with_end(paths, record, owner)
                 with closing(EventLog(paths.events)) as events:
                     finalize_run(paths, record, events)
                 remove_stale_claim(paths)
             return record
-    return _with_end(paths, record)
+    return _with_end(paths, record, owner)
+
+
+def _find_last_owner(paths: RunPaths, record: Record) -> LockOwner | None:
+    """Who had the run last: by its claim, or by the lock of its name, which a supervisor that was killed leaves."""
+    if (claim := read_claim(paths)) is not None:
+        return claim.owner
+    with suppress(OSError):
+        found = parse_owner(read_bytes(lock_path(paths.root.parent, record.name), LOCK_FILE_LIMIT))
+        return found[0] if found is not None and found[0].use == paths.root.absolute().name else None
+    return None
 
 
 def _remove_leftovers(paths: RunPaths, record: Record) -> None:
@@ -235,14 +247,15 @@ def _is_own_run(paths: RunPaths, record: Record) -> bool:
         return False
 
 
-def _with_end(paths: RunPaths, record: Record, *, hashed: bool = True) -> Record:
+def _with_end(paths: RunPaths, record: Record, owner: LockOwner | None, *, hashed: bool = True) -> Record:
     """``hashed`` is whether the outputs are read: in a stranger's run their number and size have no limit."""
     seen, step = _summarize_log(paths, record), record.parts[-1].first_step if record.parts else 0
     if seen.step is not None:
         step = min(seen.step.number + step, record.planned_steps)
     elif not paths.log.exists():  # the log continues after the last event, which lorabake wrote
         step = read_last_step(paths)
-    outcome = _failure_outcome(paths, record, seen, step) or _interruption_outcome(paths, record, seen, step)
+    outcome = _failure_outcome(paths, record, seen, step)
+    outcome = outcome or _interruption_outcome(paths, record, seen, step, owner)
     before = record.outcome
     if before is not None:  # the guard's
         outcome = outcome.model_copy(update={"returncode": before.returncode})
@@ -266,13 +279,21 @@ def _failure_outcome(paths: RunPaths, record: Record, seen: LogSummary, step: in
     return judge_run(with_run_facts(evidence, paths, record)).model_copy(update={"returncode": None, "steps": step})
 
 
-def _interruption_outcome(paths: RunPaths, record: Record, seen: LogSummary, step: int) -> Outcome:
-    message: Message = msg("lorabake was killed or crashed; the trainer stopped after step {step}", step=step)
-    hint: Message | None = None
+def _interruption_outcome(
+    paths: RunPaths, record: Record, seen: LogSummary, step: int, owner: LockOwner | None
+) -> Outcome:
+    """How a run ended that nobody ended: where, and whether that host was restarted, if that is known."""
+    here, hint = current_owner(), None
+    if owner is None:
+        how = msg("lorabake was killed or crashed")
+    elif owner.host == here.host and owner.boot and here.boot and owner.boot != here.boot:
+        how = msg("{host} was restarted or lost power", host=owner.host)
+    else:
+        how = msg("lorabake was killed or crashed on {host}", host=owner.host)
+        hint = msg("if nobody ended it, look for the out-of-memory killer in the log of that host (`journalctl -k`)")
+    message = msg("{how}; the trainer stopped after step {step}", how=how, step=step)
     if not record.rehearsal and resume_options(paths, record).complete:
-        message = msg(
-            "lorabake was killed or crashed; the trainer reached its last step, but the result was not checked"
-        )
+        message = msg("{how}; the trainer reached its last step, but the result was not checked", how=how)
         command = shlex.join(["lorabake", "resume", str(paths.root)])
         hint = msg("check and finish it with `{command}`", command=command)
     return Outcome(code=KILLED_CODE, message=message, hint=hint, steps=step, last_words=seen.last_words)

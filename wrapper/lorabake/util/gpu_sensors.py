@@ -28,6 +28,7 @@ class GpuSensors:
     gpus: Sequence[GpuDevice]
     interval_s: float = INTERVAL_S
     readings: tuple[GpuReading, ...] = ()
+    _measured: threading.Event = field(default_factory=threading.Event)
     _closed: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> GpuSensors:
@@ -38,7 +39,19 @@ class GpuSensors:
     def __exit__(self, *_: object) -> None:
         self._closed.set()
 
+    def wait(self, seconds: float) -> tuple[GpuReading, ...]:
+        """The first readings; none if there are no GPUs, or if the driver takes longer."""
+        if self.gpus:
+            self._measured.wait(seconds)
+        return self.readings
+
     def _watch(self) -> None:
+        try:
+            self._measure()
+        finally:
+            self._measured.set()
+
+    def _measure(self) -> None:
         try:
             nvml: Any = importlib.import_module("pynvml")
             nvml.nvmlInit()
@@ -46,6 +59,7 @@ class GpuSensors:
             return
         while True:
             self.readings = tuple(found for gpu in self.gpus if (found := read_gpu(nvml, gpu)) is not None)
+            self._measured.set()
             if self._closed.wait(self.interval_s):
                 return
 

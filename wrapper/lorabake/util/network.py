@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
+import socket
 from collections.abc import Collection, Mapping
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -76,8 +77,10 @@ def unreachable_reason(url: str, env: Mapping[str, str]) -> Message | None:
         return msg("no answer within {seconds} seconds", seconds=round(TIMEOUT_S))
     except MalformedAddressError as error:
         return error.said
+    except socket.gaierror:
+        return msg("the host name cannot be resolved")
     except (OSError, HTTPException, ValueError) as error:
-        return literal(str(error) or type(error).__name__)
+        return literal(getattr(error, "strerror", None) or str(error) or type(error).__name__)
 
 
 def _ask_server(server: SplitResult, proxy: SplitResult | None) -> Message | None:

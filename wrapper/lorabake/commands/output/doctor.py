@@ -10,6 +10,7 @@ import click
 
 from lorabake.commands.output.layout import TextLayout, bold, dim
 from lorabake.commands.output.runs import describe_excerpt
+from lorabake.commands.output.status import STATE_LABELS
 from lorabake_schemas.messages import Message, msg, nmsg
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _check_lines(check: HealthCheck, layout: TextLayout) -> list[str]:
 
 
 def _diagnosis_lines(found: RunDiagnosis, layout: TextLayout) -> list[str]:
-    head = msg("{run}: {status}", run=found.run, status=found.status)
+    head = msg("{run}: {status}", run=found.run, status=STATE_LABELS.get(found.state) or msg("on another host"))
     lines = [bold(layout(head)), *layout.paragraph(found.message, first="  ")]
     if found.hint:
         lines += layout.paragraph(msg("what to do: {cure}", cure=found.hint), first="  ")
