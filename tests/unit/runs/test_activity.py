@@ -53,6 +53,14 @@ def test_right_after_a_pause_it_is_the_pace_of_training(steps_after: int) -> Non
     assert measure_pace([*before, *after]) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("change", [0.1, 0.5, 4.0, 40.0])
+def test_a_lasting_change_of_pace_is_the_pace_within_a_minute(change: float) -> None:
+    before = [(0.25 * number, number) for number in range(1, 1001)]
+    pace = 0.25 * change
+    after = [(250.0 + pace * number, 1000 + number) for number in range(1, 1 + max(7, int(60 / pace)))]
+    assert measure_pace([*before, *after]) == pytest.approx(pace, rel=0.1)
+
+
 def test_steps_that_were_written_in_one_piece() -> None:
     steps = [(0.2 * (number // 10), number) for number in range(1, 500)]
     assert measure_pace(steps) == pytest.approx(0.02, rel=0.05)

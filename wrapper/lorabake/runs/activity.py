@@ -46,6 +46,7 @@ STEP_MARK, METRICS_MARK = b'"event": "step"', b'"event": "metrics"'
 MAX_NOTICES = 50  # the newest ones
 STEPS_KEPT = 2_000  # for the pace
 PACE_SECONDS = 60.0
+TYPICAL_GAPS = 11
 PAUSE_FACTOR, PAUSE_SECONDS = 5.0, 2.0  # a gap that long is a save, a sample or a suspended machine, and no pace
 LOADING = Phase("loading")
 TRAINING = Phase("training")
@@ -141,7 +142,8 @@ class RunActivity:
 def measure_pace(steps: Sequence[tuple[float, int]]) -> float | None:
     """Seconds per step over the last minute of training; None if the steps (time in seconds, number) do not show it.
 
-    Pauses are left out: with a step a second, a sample of two minutes is none of the next thousand steps' time.
+    Pauses are left out: with a step a second, a sample of two minutes is none of the next thousand steps' time. What a
+    pause is follows from the last few steps, so a training that becomes slower for good has no pauses.
     """
     gaps = [
         (after - before, step - last)
@@ -150,7 +152,7 @@ def measure_pace(steps: Sequence[tuple[float, int]]) -> float | None:
     ]
     if not gaps:
         return None
-    typical = median(seconds / count for seconds, count in gaps)
+    typical = median(seconds / count for seconds, count in gaps[-TYPICAL_GAPS:])
     spent, done = 0.0, 0
     for seconds, count in reversed(gaps):
         if seconds <= PAUSE_FACTOR * typical * count + PAUSE_SECONDS or len(gaps) == 1:
