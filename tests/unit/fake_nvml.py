@@ -22,7 +22,7 @@ class FakeNvml:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
-        self.temperature = 65
+        self.temperature, self.used_mib = 65, 10_000
 
     def nvmlInit(self) -> None:  # noqa: N802 - NVML's name
         self.asked.append("init")
@@ -34,7 +34,7 @@ class FakeNvml:
         return uuid
 
     def nvmlDeviceGetMemoryInfo(self, handle: str) -> SimpleNamespace:  # noqa: N802
-        return SimpleNamespace(used=(10_000 if handle == FIRST.uuid else 500) * MIB, total=24_000 * MIB)
+        return SimpleNamespace(used=(self.used_mib if handle == FIRST.uuid else 500) * MIB, total=24_000 * MIB)
 
     def nvmlDeviceGetTemperature(self, handle: str, _sensor: int) -> int:  # noqa: N802
         if handle == SECOND.uuid:

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from types import SimpleNamespace
 
 import jsonschema
 import pytest
@@ -65,10 +64,9 @@ def test_the_memory_in_use_is_what_the_driver_measures(
 ) -> None:
     """Also that of programs that draw, which nvidia-smi does not list as computing."""
     nvml = FakeNvml()
-    monkeypatch.setattr(nvml, "nvmlDeviceGetHandleByUUID", lambda _: FIRST.uuid)
-    monkeypatch.setattr(nvml, "nvmlDeviceGetMemoryInfo", lambda _: SimpleNamespace(used=used << 20, total=12288 << 20))
+    nvml.used_mib = used
     monkeypatch.setitem(sys.modules, "pynvml", nvml)
-    env = env_with(tmp_path, nvidia_smi=SMI.format(memory=12288).replace("3000", "30"))
+    env = env_with(tmp_path, nvidia_smi=SMI.format(memory=12288).replace("3000", "30").replace("GPU-1", FIRST.uuid))
     assert levels(env) == [("gpu", "ok"), ("gpu-memory", level)]
 
 
