@@ -171,7 +171,7 @@ def expect_alike(ranks: list[dict[str, Any]], *, steps: int, noise: bool = True)
     assert first["weights"] == second["weights"]
     assert first["loaded"] == second["loaded"]
     assert [len(each["noise"]) for each in ranks] == [steps, steps]
-    assert set(first["latents"]).isdisjoint(second["latents"]) or steps > 3  # each image once in an epoch
+    assert all(one != other for one, other in zip(first["latents"], second["latents"], strict=True))
     assert (first["noise"] == second["noise"]) == noise
 
 
@@ -192,19 +192,18 @@ def test_two_processes_train_one_lora(project: Project) -> None:
 
 @pytest.mark.matrix
 def test_two_processes_train_like_one_with_a_batch_of_two(project: Project) -> None:
-    """With the same noise for each image the gradients are the same but for the order of a sum; without, near."""
+    """Both images in each step, with the same noise: the gradients are the same but for the order of a sum."""
     for name, processes in {"two": 2, "one": 1}.items():
-        write_recipe(project.folder, name, project.base, processes=processes, images=4, epochs=1)
+        write_recipe(project.folder, name, project.base, processes=processes, images=2)
     seen: dict[str, list[dict[str, Any]]] = {}
     for name in ("two", "one"):
         project.done("run", f"{name}.toml", "--run-dir", f"runs/{name}", LORABAKE_TEST_NOISE="1")
         assert project.record(f"runs/{name}").planned_steps == 2
         seen[name] = project.take_seen()
     expect_alike(seen["two"], steps=2, noise=False)
-    first, second = seen["two"]
-    assert seen["one"][0]["latents"] == [
-        each for pair in zip(first["latents"], second["latents"], strict=True) for each in pair
-    ]
+    dealt = list(zip(*(rank["latents"] for rank in seen["two"]), strict=True))
+    alone = seen["one"][0]["latents"]
+    assert [{*step} for step in dealt] == [{*alone[:2]}, {*alone[2:]}]
     apart, cosine = compare(*(project.folder / f"runs/{name}/output/{name}.safetensors" for name in seen))
     print(f"two processes beside a batch of two, same noise: apart by {apart:.2e}, cosine {cosine:.9f}")
     assert apart < 1e-2
