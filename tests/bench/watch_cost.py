@@ -21,8 +21,8 @@ from lorabake.jobs.supervisor import POLL_INTERVAL_S, EventDispatcher, LogListen
 from lorabake.runs.event_clock import Look
 from lorabake.runs.events import EventLog
 from lorabake.runs.metrics import MetricsReporter
-from lorabake.runs.run_watch import RunWatch
 from lorabake.runs.tensorboard import ScalarFile, mask_checksum
+from lorabake.runs.watch.run_watch import RunWatch
 from lorabake.util.gpu_sensors import GpuSensors
 from lorabake_schemas.events import Phase, ProgressEvent, StallSign
 

@@ -15,7 +15,7 @@ from lorabake.errors import MachineError
 from lorabake.inputs.manifest import rehash_inputs
 from lorabake.jobs import run as workflow
 from lorabake.jobs.run import RunRequest
-from lorabake.runs.input_watch import InputWatch
+from lorabake.runs.watch.input_watch import InputWatch
 from lorabake.util.hashing import FileHasher
 from lorabake_schemas.record import Input, Inputs, Record
 from situations import project, write_pictures

@@ -15,7 +15,7 @@ from PIL import Image
 from lorabake.inputs.dataset import scan_folder
 from lorabake.jobs.rehearsal import BANNER
 from lorabake.jobs.rehearsal_input import read_rehearsal
-from lorabake.runs.log_parser import LogParser
+from lorabake.runs.log.parser import LogParser
 from lorabake.util.environment import read_environment
 from lorabake.util.process import CommandOutput, capture_output
 from lorabake_schemas.bucket_fit import Size

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from ended_runs import record
-from lorabake.runs.bundle import Bundle, make_bundle
+from lorabake.runs.bundle.archive import Bundle, make_bundle
+from lorabake.runs.bundle.redaction import MAX_LINE, Redactor, make_redactor
 from lorabake.runs.folder import RunPaths
-from lorabake.runs.redaction import MAX_LINE, Redactor, make_redactor
 from lorabake_schemas.record import Input, Inputs, Record
 
 KEY = "0123456789abcdef0123456789abcdef01234567"  # as of Weights & Biases

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from lorabake.runs.causes.cause import Cause, Sign
+from lorabake.runs.causes.diagnose import Ending, RunFacts, diagnose, diagnose_silent, known_words
 from lorabake.runs.causes.general import UNKNOWN_FAILURE
 from lorabake.runs.causes.gpu_memory import SAVINGS
 from lorabake.runs.causes.table import CAUSES
 from lorabake.runs.causes.training import FINITE_LOSS
-from lorabake.runs.diagnose import Ending, RunFacts, diagnose, diagnose_silent, known_words
-from lorabake.runs.log_evidence import LogEvidence, read_evidence
+from lorabake.runs.log.evidence import LogEvidence, read_evidence
 
 FOLDER = Path(__file__).parent / "failures"
 # Words that run_facts.py adds to those of the settings, and the matcher for every sentence.

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import pytest
 
+from lorabake.runs.causes.diagnose import RunFacts, advise, diagnose, failure_from_words
 from lorabake.runs.causes.gpu_memory import MemoryFacts
 from lorabake.runs.causes.training import FINITE_LOSS
-from lorabake.runs.diagnose import RunFacts, advise, diagnose, failure_from_words
-from lorabake.runs.log_evidence import read_evidence
-from lorabake.runs.log_parser import LogParser
+from lorabake.runs.log.evidence import read_evidence
+from lorabake.runs.log.parser import LogParser
 from lorabake.runs.verdict import LOST_STATE, RunResult, judge_run
 from lorabake_schemas.record import Outcome
 

@@ -9,8 +9,8 @@ import pytest
 
 from lorabake.runs.events import encode_event
 from lorabake.runs.folder import RunPaths
-from lorabake.runs.loss_monitor import LossMonitor
 from lorabake.runs.resume_points import find_divergence
+from lorabake.runs.watch.loss_monitor import LossMonitor
 from lorabake_schemas.events import Step
 
 if TYPE_CHECKING:

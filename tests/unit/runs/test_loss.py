@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from lorabake.runs.loss_monitor import LossFacts, LossMonitor
+from lorabake.runs.watch.loss_monitor import LossFacts, LossMonitor
 from lorabake_schemas.events import BadLoss, Step
 
 

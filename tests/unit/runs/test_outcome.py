@@ -9,8 +9,8 @@ import pytest
 from lorabake.lora.weights import WeightFacts
 from lorabake.runs.causes.general import UNKNOWN_FAILURE
 from lorabake.runs.finalize import with_input_changes
-from lorabake.runs.loss_monitor import LossFacts
 from lorabake.runs.verdict import RunResult, judge_interruption, judge_rehearsal, judge_run, signal_name
+from lorabake.runs.watch.loss_monitor import LossFacts
 from lorabake_schemas.events import LogSummary, Step
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.record import InputChange, Outcome

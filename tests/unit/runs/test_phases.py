@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lorabake.runs.log_parser import LogParser, parse_clock
-from lorabake.runs.trainer_remarks import MAX_TEXTS, TrainerRemarks, parse_record
+from lorabake.runs.log.parser import LogParser, parse_clock
+from lorabake.runs.log.remarks import MAX_TEXTS, TrainerRemarks, parse_record
 from lorabake_schemas.events import LogLine, Phase, ProgressEvent, TrainerError, TrainerWarning
 
 

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from lorabake.runs.log_parser import LogParser
+from lorabake.runs.log.parser import LogParser
 from lorabake_schemas.events import (
     EmptyDataset,
     Epoch,

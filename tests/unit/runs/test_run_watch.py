@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lorabake.runs.run_watch import RunWatch
+from lorabake.runs.watch.run_watch import RunWatch
 from lorabake_schemas.events import BadLoss, DiskLow, LossJump, Phase, ProgressEvent, StallSign, Step
 from lorabake_schemas.plan import FileSize, Forecast, Origin, Plan, PlannedSave, Setting, Source, WatchPlan
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lorabake.runs.stall_monitor import StallMonitor
+from lorabake.runs.watch.stall_monitor import StallMonitor
 from lorabake_schemas.events import (
     Epoch,
     LogLine,

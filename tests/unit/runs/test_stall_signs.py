@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from lorabake.runs.stall_signs import StallExaminer, find_signs, iter_proxies
+from lorabake.runs.watch.stall_signs import StallExaminer, find_signs, iter_proxies
 from lorabake.util.process_status import Connection, ProcessStatus, TreeStatus, parse_address, read_tree_status
 from lorabake_schemas.events import Phase
 

@@ -16,7 +16,7 @@ from lorabake.runs.causes.general import UNKNOWN_FAILURE
 from lorabake.runs.finalize import resume_command_hint
 from lorabake.runs.index import FoundRun
 from lorabake.runs.lock import find_active
-from lorabake.runs.log_evidence import read_log_evidence
+from lorabake.runs.log.evidence import read_log_evidence
 from lorabake.runs.status import read_state
 from lorabake.trainer import packages, store, venv
 from lorabake.trainer.install import Trainer, collect_status, probe_attention

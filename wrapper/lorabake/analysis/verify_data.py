@@ -12,8 +12,8 @@ from lorabake.analysis.differences import MODEL_LABELS, Drift, count_files, desc
 from lorabake.analysis.verify_files import compare_files
 from lorabake.inputs.input_changes import changed_inputs
 from lorabake.inputs.manifest import rehash_inputs, resolve_from_run
-from lorabake.runs.input_watch import format_changed_names
 from lorabake.runs.record import read_inputs
+from lorabake.runs.watch.input_watch import format_changed_names
 from lorabake.util.changes import Change, compare_listings
 from lorabake.util.files import unreadable_reason
 from lorabake_schemas.messages import Message, escape_undecodable, literal, msg

@@ -25,7 +25,7 @@ from lorabake_schemas.messages import msg
 def bundle(run: str, archive: Path | None, as_json: bool) -> None:
     from lorabake.commands.output.bundle import format_bundle
     from lorabake.errors import MachineError
-    from lorabake.runs.bundle import make_bundle
+    from lorabake.runs.bundle.archive import make_bundle
     from lorabake.runs.index import find_run
     from lorabake.util import files
 

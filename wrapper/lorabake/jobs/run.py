@@ -35,11 +35,11 @@ from lorabake.runs.command import rehearsal_argv, training_argv
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.gpu_locks import GpuReservation, GpuUse
 from lorabake.runs.index import ensure_inputs_free, register_run
-from lorabake.runs.input_watch import InputWatch, ensure_dataset_unchanged
 from lorabake.runs.launch_request import LaunchRequest, list_digest_parts
 from lorabake.runs.lock import ensure_idle
 from lorabake.runs.seat import NO_SEAT_OPTIONS, SeatOptions, describe_unused_machines, find_seat, read_seat
 from lorabake.runs.verdict import DIVERGED
+from lorabake.runs.watch.input_watch import InputWatch, ensure_dataset_unchanged
 from lorabake.trainer import git, manifest, venv, versions
 from lorabake.trainer import install as trainers
 from lorabake.trainer.build import BuildEnv

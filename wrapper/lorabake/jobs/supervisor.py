@@ -32,13 +32,10 @@ from lorabake.runs.gpu_locks import reserve_gpus
 from lorabake.runs.index import ensure_unfinished
 from lorabake.runs.launch_request import LaunchRequest, build_initial_files, new_record
 from lorabake.runs.lock import acquire_run_lock, new_claim, remove_stale_claim
-from lorabake.runs.log_parser import LogParser
-from lorabake.runs.loss_monitor import LossFacts
+from lorabake.runs.log.parser import LogParser
 from lorabake.runs.metrics import MetricsReporter
 from lorabake.runs.record import close_record, read_record, with_outcome, with_remarks, write_record
 from lorabake.runs.resume_points import resume_options, with_run_facts
-from lorabake.runs.run_watch import RunWatch
-from lorabake.runs.stall_signs import StallExaminer
 from lorabake.runs.stop_request import StopSchedule
 from lorabake.runs.tensorboard import ScalarFile
 from lorabake.runs.verdict import (
@@ -51,6 +48,9 @@ from lorabake.runs.verdict import (
     judge_rehearsal,
     judge_run,
 )
+from lorabake.runs.watch.loss_monitor import LossFacts
+from lorabake.runs.watch.run_watch import RunWatch
+from lorabake.runs.watch.stall_signs import StallExaminer
 from lorabake.util.files import disk_error, open_file, reason
 from lorabake.util.gpu_sensors import GpuSensors
 from lorabake.util.process import Command, SupervisionOptions, supervise
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
     from lorabake.jobs.display import Watcher
     from lorabake.runs.gpu_locks import GpuReservation
-    from lorabake.runs.input_watch import InputWatch
+    from lorabake.runs.watch.input_watch import InputWatch
     from lorabake.util.process import RunningCommand
     from lorabake_schemas.events import LogSummary, ProgressEvent
     from lorabake_schemas.plan import Plan

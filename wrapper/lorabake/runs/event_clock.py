@@ -6,7 +6,7 @@ of samples, saves and validations (``unpause``, TN:1494, 1603, 1682, 1708) and, 
 seconds, much of the time of the steps. What is missing until the log's last byte is therefore added where the trainer
 did something other than training, or to quick steps alike.
 
-Without TensorBoard's file a step is known only when the next one is shown (runs/log_parser.py); when its bar was drawn
+Without TensorBoard's file a step is known only when the next one is shown (runs/log/parser.py); when its bar was drawn
 is kept until then.
 """
 

@@ -17,12 +17,12 @@ from lorabake.errors import LorabakeError, MachineError
 from lorabake.runs.causes.general import UNKNOWN_FAILURE
 from lorabake.runs.events import EventFields, EventLog, format_timestamp, read_last_events, read_last_step
 from lorabake.runs.folder import DELETED, MOVED, RunPaths, list_outputs
-from lorabake.runs.input_watch import KEPT, format_changed_names
 from lorabake.runs.lock import find_active, find_running_trainer, lock_path, read_claim, remove_stale_claim
-from lorabake.runs.log_parser import LogParser
+from lorabake.runs.log.parser import LogParser
 from lorabake.runs.record import close_record, read_record, with_outcome, write_record
 from lorabake.runs.resume_points import read_train_settings, resume_hint, resume_options, with_run_facts
 from lorabake.runs.verdict import LOST_STATE, RunResult, judge_run
+from lorabake.runs.watch.input_watch import KEPT, format_changed_names
 from lorabake.util.files import exists, open_file, read_bytes, remove_file
 from lorabake.util.locks import LOCK_FILE_LIMIT, try_lock
 from lorabake.util.owners import LockOwner, current_owner, parse_owner
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from lorabake.runs.loss_monitor import LossMonitor
+    from lorabake.runs.watch.loss_monitor import LossMonitor
     from lorabake_schemas.events import LogSummary
 
 # Verdicts that a moved folder explains: relative paths lead elsewhere from there.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from lorabake.runs.gpu_locks import GpuReservation
-    from lorabake.runs.input_watch import InputWatch
+    from lorabake.runs.watch.input_watch import InputWatch
     from lorabake_schemas.seat import Seat
 
 INPUTS_FILE = "inputs.json"

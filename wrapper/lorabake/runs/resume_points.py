@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, cast
 
 from lorabake.lora.completeness import incomplete_lora_reason
 from lorabake.planning.resume_steps import ResumeSteps, TrainingSchedule, plan_resume_steps
+from lorabake.runs.causes.run_facts import collect_run_facts
 from lorabake.runs.events import decode_event, iter_events
 from lorabake.runs.folder import RunPaths
-from lorabake.runs.log_evidence import read_log_evidence
-from lorabake.runs.log_parser import LogParser
-from lorabake.runs.loss_monitor import LossMonitor
+from lorabake.runs.log.evidence import read_log_evidence
+from lorabake.runs.log.parser import LogParser
 from lorabake.runs.record import read_plan
-from lorabake.runs.run_facts import collect_run_facts
 from lorabake.runs.states import ExpectedFiles, SavedState, StateLocation, expected_files, list_states, state_problem
 from lorabake.runs.verdict import LOST_STATE, RunResult
+from lorabake.runs.watch.loss_monitor import LossMonitor
 from lorabake.util.files import open_file, read_text, read_toml, reason
 from lorabake.util.safetensors import read_header
 from lorabake_schemas.events import RunTotals, Step

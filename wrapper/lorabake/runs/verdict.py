@@ -10,12 +10,20 @@ import signal
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from lorabake.runs.causes.diagnose import (
+    Diagnosis,
+    Ending,
+    RunFacts,
+    advise,
+    diagnose,
+    failure_from_words,
+    truncate_text,
+)
 from lorabake.runs.causes.general import UNKNOWN_FAILURE
 from lorabake.runs.causes.training import FINITE_LOSS
-from lorabake.runs.diagnose import Diagnosis, Ending, RunFacts, advise, diagnose, failure_from_words, truncate_text
-from lorabake.runs.log_evidence import LogEvidence
-from lorabake.runs.log_parser import REHEARSAL_FAILED
-from lorabake.runs.loss_monitor import LossFacts
+from lorabake.runs.log.evidence import LogEvidence
+from lorabake.runs.log.parser import REHEARSAL_FAILED
+from lorabake.runs.watch.loss_monitor import LossFacts
 from lorabake_schemas.messages import Message, literal, msg
 from lorabake_schemas.record import EvidenceLine, Outcome
 

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import get_args
 
 from lorabake.errors import SetupError
-from lorabake.runs.diagnose import RunFacts, diagnose, failure_from_words
+from lorabake.runs.causes.diagnose import RunFacts, diagnose, failure_from_words
 from lorabake.trainer import git_tree, options, venv
 from lorabake.trainer.install import Trainer
 from lorabake.util import resources

@@ -10,7 +10,7 @@ from lorabake.commands.output.layout import TextLayout, format_file_size
 from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
-    from lorabake.runs.bundle import Bundle
+    from lorabake.runs.bundle.archive import Bundle
 
 
 def format_bundle(made: Bundle, path: Path, layout: TextLayout, *, as_json: bool) -> str:

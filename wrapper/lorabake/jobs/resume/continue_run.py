@@ -18,8 +18,7 @@ from lorabake.runs.folder import RunPaths, reserve_space
 from lorabake.runs.gpu_locks import reserve_gpus
 from lorabake.runs.inventory import refuse_foreign_files
 from lorabake.runs.lock import acquire_run_lock
-from lorabake.runs.log_parser import LogParser
-from lorabake.runs.loss_monitor import LossMonitor
+from lorabake.runs.log.parser import LogParser
 from lorabake.runs.record import first_part, read_plan, read_record, with_part, with_remarks, write_record
 from lorabake.runs.resume_points import (
     OutputNames,
@@ -35,6 +34,7 @@ from lorabake.runs.resume_points import (
     resume_options,
 )
 from lorabake.runs.stop_request import clear_stop_requests
+from lorabake.runs.watch.loss_monitor import LossMonitor
 from lorabake.util import resources
 from lorabake.util.files import (
     DISK_FULL_ERRNOS,
@@ -56,9 +56,9 @@ if TYPE_CHECKING:
     from lorabake.jobs.display import Watcher
     from lorabake.planning.resume_steps import ResumeSteps
     from lorabake.runs.gpu_locks import GpuReservation
-    from lorabake.runs.input_watch import InputWatch
     from lorabake.runs.resume_points import Table
     from lorabake.runs.states import ExpectedFiles, SavedState
+    from lorabake.runs.watch.input_watch import InputWatch
     from lorabake_schemas.seat import Seat
 
 

@@ -40,11 +40,11 @@ from lorabake.runs.command import ACCELERATE_CONFIG, ACCELERATE_FILE, planned_ar
 from lorabake.runs.events import read_last_step
 from lorabake.runs.gpu_locks import GpuUse
 from lorabake.runs.index import FoundRun
-from lorabake.runs.input_watch import InputWatch
 from lorabake.runs.lock import ensure_idle, find_active
 from lorabake.runs.record import read_plan
 from lorabake.runs.resume_points import ResumePoint, resume_options
 from lorabake.runs.seat import SeatOptions, find_seat
+from lorabake.runs.watch.input_watch import InputWatch
 from lorabake.trainer import versions
 from lorabake.trainer.environment import find_recorded_trainer
 from lorabake.trainer.install import Trainer

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lorabake.runs.log_evidence import Phase
+from lorabake.runs.log.evidence import Phase
 from lorabake_schemas.messages import MessageTemplate
 
 # Options whose value names something to import, and the recipe's key for each.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from lorabake.runs.log_parser import ANSI, KILLED_BY_SIGNAL, LAUNCHER_EXCEPTIONS, RANK_PREFIX, TRACEBACK_HEAD
+from lorabake.runs.log.parser import ANSI, KILLED_BY_SIGNAL, LAUNCHER_EXCEPTIONS, RANK_PREFIX, TRACEBACK_HEAD
 from lorabake.util.files import open_file
 from lorabake_schemas.messages import clean_log_line
 from lorabake_schemas.record import EvidenceLine

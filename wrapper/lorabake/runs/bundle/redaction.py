@@ -16,7 +16,7 @@ from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING, Literal, cast
 
-from lorabake.runs.secret_patterns import (
+from lorabake.runs.bundle.secret_patterns import (
     ADDRESS,
     ADDRESS_V6,
     DIGEST,
@@ -35,7 +35,7 @@ from lorabake.runs.secret_patterns import (
     is_private_v6,
     is_public_host,
 )  # fmt: skip
-from lorabake.runs.stall_signs import iter_proxies
+from lorabake.runs.watch.stall_signs import iter_proxies
 from lorabake_schemas.messages import ANSI_CODES
 from lorabake_schemas.saved_names import STATE_SUFFIX
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from lorabake.runs.disk_monitor import DiskMonitor
-from lorabake.runs.loss_monitor import LossMonitor
-from lorabake.runs.stall_monitor import Examine, StallMonitor
+from lorabake.runs.watch.disk_monitor import DiskMonitor
+from lorabake.runs.watch.loss_monitor import LossMonitor
+from lorabake.runs.watch.stall_monitor import Examine, StallMonitor
 from lorabake_schemas.events import LossJump, ProgressEvent, Step
 from lorabake_schemas.plan import Plan, WatchPlan
 

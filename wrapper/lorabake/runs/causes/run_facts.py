@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from lorabake.inputs.hub import is_hub_offline
+from lorabake.runs.causes.diagnose import UNKNOWN, RunFacts, known_words
 from lorabake.runs.causes.gpu_memory import MemoryFacts
-from lorabake.runs.diagnose import UNKNOWN, RunFacts, known_words
 from lorabake.runs.record import read_plan
 from lorabake.util.machine import get_file_size_limit, has_memory_limit, read_process_name
 from lorabake_schemas.families.registry import find_family_of_run
@@ -16,7 +16,7 @@ from lorabake_schemas.messages import escape_invisible
 
 if TYPE_CHECKING:
     from lorabake.runs.folder import RunPaths
-    from lorabake.runs.log_evidence import LogEvidence
+    from lorabake.runs.log.evidence import LogEvidence
     from lorabake_schemas.events import LogSummary
     from lorabake_schemas.families.model_family import ModelFamily
     from lorabake_schemas.plan import Plan

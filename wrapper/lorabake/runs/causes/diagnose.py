@@ -23,7 +23,7 @@ from lorabake.runs.causes.cause import (
 )
 from lorabake.runs.causes.gpu_memory import GIB, MAX_STEPS, SAVINGS, MemoryFacts, count_saving, gpu_memory_values
 from lorabake.runs.causes.table import CAUSES
-from lorabake.runs.log_evidence import LogEvidence, LogFailure
+from lorabake.runs.log.evidence import LogEvidence, LogFailure
 from lorabake_schemas.messages import Message, MessageTemplate, MessageValue, escape_invisible, join_list, literal, msg
 from lorabake_schemas.recipe_keys import find_option_key
 from lorabake_schemas.record import EvidenceLine

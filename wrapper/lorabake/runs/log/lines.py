@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
-from lorabake.runs.log_parser import STEP_BAR, decode_line, parse_other_bar
+from lorabake.runs.log.parser import STEP_BAR, decode_line, parse_other_bar
 from lorabake.runs.status import IN_PROGRESS, read_state
 from lorabake.util.files import open_file
 

@@ -12,8 +12,8 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from lorabake.runs.phases import EPOCH_LINE, Bar, PhaseTracker
-from lorabake.runs.trainer_remarks import TrainerRemarks, parse_record
+from lorabake.runs.log.phases import EPOCH_LINE, Bar, PhaseTracker
+from lorabake.runs.log.remarks import TrainerRemarks, parse_record
 from lorabake_schemas.events import (
     EmptyDataset,
     Epoch,

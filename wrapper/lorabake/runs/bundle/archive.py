@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 import tomli_w
 
 from lorabake import __version__
+from lorabake.runs.bundle.redaction import MAX_LINE, Redactor, learn_words, make_redactor, redact_value
 from lorabake.runs.lock import read_claim
 from lorabake.runs.record import read_inputs
-from lorabake.runs.redaction import MAX_LINE, Redactor, learn_words, make_redactor, redact_value
 from lorabake.util.files import open_file, parse_json, read_bytes, read_text
 
 if TYPE_CHECKING:

@@ -1,0 +1,1 @@
+"""An archive of a run without what is private."""

@@ -1,0 +1,1 @@
+"""What the trainer's log says, line by line."""

@@ -1,0 +1,1 @@
+"""What goes wrong while a run lives: stalls, losses, disks, changed inputs."""
