@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import threading
+import time
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ from lorabake.util.machine import GpuDevice
 from lorabake_schemas.events import GpuReading, Metrics
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 
 @pytest.fixture
@@ -24,13 +26,18 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeNvml]:
     fake = FakeNvml()
     monkeypatch.setitem(sys.modules, "pynvml", fake)
     yield fake
-    while any(thread.name.startswith("gpu-sensors") for thread in threading.enumerate()):
-        threading.Event().wait(0.01)
+    until(lambda: not any(thread.name.startswith("gpu-sensors") for thread in threading.enumerate()))
+
+
+def until(is_true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not is_true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
 
 
 def wait_for(sensors: GpuSensors, count: int) -> None:
-    while len(sensors.readings) < count:
-        threading.Event().wait(0.005)
+    until(lambda: len(sensors.readings) >= count)
 
 
 def test_the_gpus_of_the_run_are_measured_and_no_others(nvml: FakeNvml) -> None:
@@ -53,16 +60,14 @@ def test_it_is_measured_again(nvml: FakeNvml) -> None:
     with GpuSensors((FIRST,), interval_s=0.01) as sensors:
         wait_for(sensors, 1)
         nvml.temperature = 80
-        while sensors.readings[0].temperature != 80:
-            threading.Event().wait(0.005)
+        until(lambda: sensors.readings[0].temperature == 80)
 
 
 @pytest.mark.parametrize("broken", [None, SimpleNamespace()])
 def test_without_a_driver_or_its_library_nothing_is_measured(monkeypatch: pytest.MonkeyPatch, broken: object) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", broken)
     with GpuSensors((FIRST,)) as sensors:
-        while any(thread.name.startswith("gpu-sensors") for thread in threading.enumerate()):
-            threading.Event().wait(0.005)
+        until(lambda: not any(thread.name.startswith("gpu-sensors") for thread in threading.enumerate()))
         assert sensors.readings == ()
 
 
@@ -79,12 +84,12 @@ def test_a_driver_that_never_answers_holds_nobody_up(nvml: FakeNvml, monkeypatch
 
     def hang(_uuid: str) -> str:
         hangs.set()
-        released.wait()
+        released.wait(30)
         raise NvmlError
 
     monkeypatch.setattr(nvml, "nvmlDeviceGetHandleByUUID", hang)
     with GpuSensors((FIRST,)) as sensors:
-        hangs.wait()
+        assert hangs.wait(30)
         assert sensors.readings == ()
     released.set()
 
@@ -97,6 +102,11 @@ RATES: Mapping[str, float] = {"lr/textencoder": 5e-5, "lr/unet": 1e-4}
     [
         ({}, (), None),
         ({**RATES, "lr/group1": 1e-4}, (("textencoder", 5e-5), ("unet", 1e-4)), None),
+        ({"lr/unet": 1e-4, "lr/textencoder": 1e-4}, (("unet", 1e-4),), None),  # the UNet alone, by a rate of 0
+        ({"lr/textencoder": 1e-4, "lr/textencoder plus": 1e-3, "lr/group1": 1e-3},
+         (("textencoder", 1e-4), ("textencoder plus", 1e-3)), None),
+        ({"lr/unet": math.nan, "lr/d*lr/unet": math.inf}, (), None),
+        ({f"lr/unet_block{n}": 1e-4 for n in range(75)}, tuple((f"unet_block{n}", 1e-4) for n in range(12)), None),
         # Prodigy, the rate of the text encoder has come to its end
         (
             {
@@ -123,7 +133,7 @@ def test_what_sd_scripts_logs_as_rates(
     assert (read_learning_rates(logged), find_d(logged)) == (rates, d)
 
 
-def test_an_event_is_written_now_and_then_and_only_if_something_changed() -> None:
+def test_an_event_is_written_now_and_then_and_only_if_something_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     sensors = GpuSensors(())
     reporter, told = MetricsReporter(sensors), list[tuple[float, Any]]()
     for second in range(0, 100, 2):
@@ -131,5 +141,14 @@ def test_an_event_is_written_now_and_then_and_only_if_something_changed() -> Non
         told += [(second, event.learning_rates) for event in reporter.look(second, {"lr/unet": rate} if second else {})]
     assert [second for second, _ in told] == [2, 50, 60, 70, 80, 90]
     assert REPORT_S == 10
-    sensors.readings = (GpuReading("GPU-aaaa", "x", 1, 2),)
-    assert reporter.look(200.0, {}) == [Metrics(gpus=sensors.readings)]
+    readings = (GpuReading("GPU-aaaa", "x", 1, 2),)
+    monkeypatch.setattr(GpuSensors, "readings", readings)
+    assert reporter.look(200.0, {}) == [Metrics(gpus=readings)]
+
+
+def test_what_was_measured_long_ago_is_not_shown(nvml: FakeNvml, monkeypatch: pytest.MonkeyPatch) -> None:
+    with GpuSensors((FIRST,)) as sensors:
+        wait_for(sensors, 1)
+        later = time.monotonic() + 1000
+        monkeypatch.setattr(time, "monotonic", lambda: later)
+        assert sensors.readings == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,8 @@ if TYPE_CHECKING:
     from lorabake.util.gpu_sensors import GpuSensors
 
 REPORT_S = 10.0  # the shortest time between two events
-RATE, EFFECTIVE_RATE = "lr/", "lr/d*lr"
+RATE, EFFECTIVE_RATE, TEXT_ENCODER = "lr/", "lr/d*lr", "textencoder"
+MAX_RATES = 12  # with a rate for each block there are 75
 
 
 @dataclass(slots=True)
@@ -37,14 +39,19 @@ class MetricsReporter:
 
 
 def read_learning_rates(logged: Mapping[str, float]) -> tuple[tuple[str, float], ...]:
-    """sd-scripts logs most rates twice, the second time as "group" and a number (TN:114-120)."""
+    """By part, at most ``MAX_RATES``. sd-scripts logs most rates twice (TN:91-126): by name, and then the first one as
+    "textencoder" and the others as "group" and a number. So without groups there is one rate, which may be the UNet's.
+    """
     rates = {
         name.removeprefix(RATE): rate
         for name, rate in logged.items()
-        if name.startswith(RATE) and not name.startswith(EFFECTIVE_RATE)
+        if name.startswith(RATE) and not name.startswith(EFFECTIVE_RATE) and math.isfinite(rate)
     }
-    is_named = any(name.startswith("unet") for name in rates)
-    return tuple((name, rate) for name, rate in rates.items() if not (is_named and name.startswith("group")))
+    groups = {name for name in rates if name.startswith("group")}
+    if rates.keys() - groups - {TEXT_ENCODER}:
+        for name in groups or {TEXT_ENCODER}:
+            rates.pop(name, None)
+    return tuple(rates.items())[:MAX_RATES]
 
 
 def find_d(logged: Mapping[str, float]) -> float | None:
@@ -57,5 +64,5 @@ def find_d(logged: Mapping[str, float]) -> float | None:
         if name.startswith(EFFECTIVE_RATE):
             part = name.removeprefix(EFFECTIVE_RATE).removeprefix("/")
             rate = logged.get(RATE + part) if part else next(iter(logged.values()))
-            found += [effective / rate] if rate else []
+            found += [effective / rate] if rate and math.isfinite(effective / rate) else []
     return float(f"{max(found):.6g}") if found else None  # they are divided single precisions

@@ -114,7 +114,7 @@ def summarize_run(paths: RunPaths, record: Record, name: str, *, brief: bool = F
     if alive and evidence.active is not None:
         changes |= _process_fields(paths, evidence.active, brief=brief)
         changes["stop_after"] = evidence.stop_after
-        changes |= _measured_fields(activity.metrics)
+        changes |= _measured_fields(activity.metrics) if evidence.active.is_supervised else {}
     elif state == "died" and (claim := read_claim(paths)) is not None:
         changes["host"] = claim.owner.host
     if outcome is not None and not alive:

@@ -24,6 +24,7 @@ RATE_TAG = b"lr/"
 MAX_RECORD_BYTES = 1 << 20  # bytes; no record of sd-scripts' is as long
 MAX_READ_BYTES = 1 << 22  # bytes in one look
 MAX_RATES, MAX_TAG_BYTES = 256, 64  # SDXL with a rate for each block logs 75
+MAX_VARINT_BITS = 70  # 10 bytes with 7 bits each
 STEP, SUMMARY, VALUE, TAG, NUMBER = 2, 5, 1, 1, 2
 
 
@@ -171,10 +172,11 @@ def iter_fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
 
 def _read_varint(data: bytes, at: int) -> tuple[int, int]:
     number = shift = 0
-    while True:
+    while shift < MAX_VARINT_BITS:
         byte = data[at]
         number |= (byte & 0x7F) << shift
         at += 1
         shift += 7
         if byte < 0x80:
             return number, at
+    raise ValueError("not a number")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from lorabake.util.machine import GpuDevice
 
 INTERVAL_S = 10.0
+MAX_AGE_S = 30.0
 
 
 @dataclass(slots=True)
@@ -27,7 +29,8 @@ class GpuSensors:
 
     gpus: Sequence[GpuDevice]
     interval_s: float = INTERVAL_S
-    readings: tuple[GpuReading, ...] = ()
+    _found: tuple[GpuReading, ...] = ()
+    _found_at: float = 0.0
     _measured: threading.Event = field(default_factory=threading.Event)
     _closed: threading.Event = field(default_factory=threading.Event)
 
@@ -38,6 +41,11 @@ class GpuSensors:
 
     def __exit__(self, *_: object) -> None:
         self._closed.set()
+
+    @property
+    def readings(self) -> tuple[GpuReading, ...]:
+        """None if the driver no longer answers."""
+        return self._found if time.monotonic() - self._found_at < MAX_AGE_S + self.interval_s else ()
 
     def wait(self, seconds: float) -> tuple[GpuReading, ...]:
         """The first readings; none if there are no GPUs, or if the driver takes longer."""
@@ -58,7 +66,8 @@ class GpuSensors:
         except Exception:  # noqa: BLE001 - no driver, or a library of another version: then nothing is shown
             return
         while True:
-            self.readings = tuple(found for gpu in self.gpus if (found := read_gpu(nvml, gpu)) is not None)
+            self._found = tuple(found for gpu in self.gpus if (found := read_gpu(nvml, gpu)) is not None)
+            self._found_at = time.monotonic()
             self._measured.set()
             if self._closed.wait(self.interval_s):
                 return

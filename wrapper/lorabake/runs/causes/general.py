@@ -27,9 +27,14 @@ GENERAL_CAUSES = (
     ),
     Cause(
         id="quoted-setting",
-        message=template('{key} = "{value}" is refused by the trainer: {words}'),
-        signs=(Sign(exception=r"^(?!TypeError|AttributeError)", quotes_setting=True),),
-        cure=(Advice(template("set {key} to a value that sd-scripts knows, or remove it")),),
+        code=UNKNOWN_FAILURE,
+        message=template('the trainer failed, possibly because of {key} = "{value}": {words}'),
+        signs=(
+            Sign(
+                exception=r"^(?:ValueError|KeyError|NotImplementedError|AssertionError|Exception)", quotes_setting=True
+            ),
+        ),
+        cure=(Advice(template("if so, set {key} to a value that sd-scripts knows, or remove it")),),
     ),
     Cause(
         id="failed-loading-state",

@@ -299,7 +299,7 @@ GPU_CAUSES = (
         signs=(Sign(exception=r"Expected to have finished reduction in the prior iteration"),),
         cure=(
             Advice(template("set ddp_static_graph = true in [kohya]"), (off("ddp_static_graph"),)),
-            Advice(template("or train with one process: launch.num_processes = 1")),
+            Advice(template("train with one process: launch.num_processes = 1")),
         ),
     ),
     Cause(
@@ -347,6 +347,15 @@ GPU_CAUSES = (
         ),
     ),
     Cause(
+        id="gpu-watchdog",
+        message=template("the GPU also drives a display, whose driver ended a calculation that took too long"),
+        signs=(Sign(exception=r"the launch timed out and was terminated"),),
+        cure=(
+            Advice(template("train on a GPU without a display (launch.gpu_ids), or stop the desktop meanwhile")),
+            Advice(template("lower train.train_batch_size or train.resolution, so that a step is shorter")),
+        ),
+    ),
+    Cause(
         id="gpu-fault",  # https://github.com/NVIDIA/open-gpu-kernel-modules/issues/507
         # https://github.com/pytorch/pytorch/issues/74235, https://github.com/bmaltais/kohya_ss/issues/3168
         message=template("the GPU or its driver failed in the middle of a calculation"),
@@ -355,7 +364,7 @@ GPU_CAUSES = (
                 exception=r"illegal memory access|unspecified launch failure|misaligned address|illegal instruction was"
             ),
             Sign(exception=r"uncorrectable ECC error|GPU is lost|CUDA error: unknown error|hardware stack error"),
-            Sign(exception=r"the launch timed out and was terminated|device (?:lost|hung)"),
+            Sign(exception=r"CUDA error: device (?:lost|hung)"),
             Sign(exception=r"(?:CUDNN|CUBLAS)_STATUS_(?:EXECUTION_FAILED|INTERNAL_ERROR|MAPPING_ERROR)"),
         ),
         cure=(

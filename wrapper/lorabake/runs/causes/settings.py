@@ -398,7 +398,7 @@ SETTING_CAUSES = (
     Cause(
         id="refused-value",
         message=template("sd-scripts refuses the value of {name}: {why}"),
-        signs=(Sign(silent=True, line=r"error: argument (?:-\w/)?--(?P<name>\w+)[^:]*: (?P<why>.+)"),),
+        signs=(Sign(silent=True, line=r"train_network\.py: error: argument --(?P<name>\w+): (?P<why>.+)"),),
         cure=(Advice(template("correct {name} in the recipe, or under [kohya]")),),
     ),
     Cause(
