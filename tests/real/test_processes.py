@@ -47,7 +47,7 @@ def write_recipe(folder: Path, name: str, base: Path, *, processes: int = 2, ima
             "tokenizer_cache_dir": (base / "tokenizers").as_posix(),
         },
         "concept": [{"token": "lumlighthouse", "class": "lighthouse", "images": "lighthouse", "num_repeats": 1}],
-        "network": {"network_dim": 4, "network_train_unet_only": True},
+        "network": {"network_dim": 4, "network_dropout": 0.0, "network_train_unet_only": True},
         "train": {
             "optimizer": "AdamW",
             "learning_rate": 1e-3,
