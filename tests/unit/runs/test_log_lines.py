@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from lorabake.runs.folder import RunPaths
-from lorabake.runs.log.lines import MAX_LINE_BYTES, LogLines, LogTail, keep_last
+from lorabake.runs.log_lines import MAX_LINE_BYTES, LogLines, LogTail, keep_last
 
 BAR = "steps:  {0}%|#         | {0}/100 [00:0{0}<00:09,  1.00it/s, avr_loss=0.1]"
 LOG = (

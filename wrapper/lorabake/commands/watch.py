@@ -82,7 +82,7 @@ def status(runs: tuple[str, ...], as_json: bool) -> None:
 def logs(run: str, follow: bool, raw: bool, lines: int | None, as_json: bool) -> None:
     from lorabake.commands.output.logs import excerpt_log, show_log, show_raw_log
     from lorabake.runs.index import find_run
-    from lorabake.runs.log.lines import LogTail, follow_log
+    from lorabake.runs.log_lines import LogTail, follow_log
     from lorabake.runs.status import read_state
 
     if as_json and (follow or raw):

@@ -7,7 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 from lorabake.commands.output.console import write_bytes, write_out, write_to
-from lorabake.runs.log.lines import LogLines, keep_last
+from lorabake.runs.log_lines import LogLines, keep_last
 from lorabake_schemas.messages import clean_log_line
 from lorabake_schemas.run_status import LogExcerpt
 
