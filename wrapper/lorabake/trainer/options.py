@@ -64,7 +64,7 @@ def extract_options(python: Path, checkout: Path, folder: Path, commit: str, env
         read_signatures(python, checkout, aside, env)
         made = load_options(aside, commit)
         if not done.ok or made is None:
-            words = " / ".join(done.stderr.strip().splitlines()[-2:]) or f"{done.returncode}"
+            words = "".join(done.stderr.strip().splitlines()[-1:]) or f"{done.returncode}"
             said = msg("sd-scripts {commit} does not work with lorabake's packages: {why}", commit=commit, why=words)
             hint, failed = msg("use another commit, or omit --commit"), _read_failed(aside)
             raise ScriptImportError(said, hint, failed) if failed else SetupError(said, hint)
