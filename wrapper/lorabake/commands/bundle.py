@@ -32,7 +32,7 @@ def bundle(run: str, archive: Path | None, as_json: bool) -> None:
     env, here = get_environment(), Path.cwd()
     found = find_run(run, here)
     made = make_bundle(found.paths, found.record, env)
-    path = archive or here / made.name
+    path = archive or _choose_name(here / made.name)
     if files.exists(path):
         raise MachineError(
             msg("{path} already exists", path=path), msg("delete it, or pass another file with --archive")
@@ -42,3 +42,11 @@ def bundle(run: str, archive: Path | None, as_json: bool) -> None:
     except OSError as error:
         raise files.disk_error(error, msg("cannot write {path}: {why}", path=path, why=files.reason(error))) from error
     write_out(format_bundle(made, path, make_text_layout(), as_json=as_json))
+
+
+def _choose_name(path: Path) -> Path:
+    """Runs of one recipe have one digest, which names the archive: the next ones get a number."""
+    from lorabake.util.files import exists
+
+    names = (path, *(path.with_stem(f"{path.stem}-{number}") for number in range(2, 1000)))
+    return next((each for each in names if not exists(each)), path)

@@ -80,6 +80,8 @@ def stop(run: str, mode: StopMode, as_json: bool) -> None:
     from lorabake.runs.stop_request import LATER_MODES
 
     found = find_run(run, Path.cwd())
+    if mode == "after-save" and found.record.rehearsal:
+        mode = "soon"  # it saves nothing
     stop_run(found, mode)
     if mode in LATER_MODES:
         write_out(format_stop_request(found, mode, make_text_layout(), as_json=as_json))

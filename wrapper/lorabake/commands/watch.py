@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,7 +44,10 @@ def ls(folder: Path, everywhere: bool, as_json: bool) -> None:
 
     here = Path.cwd()
     report = list_statuses(list_runs(here / folder, here, lorabake_home(get_environment()), everywhere=everywhere))
-    write_out(format_status_json(report) if as_json else format_run_list(report, _local_time(), make_text_layout()))
+    page = make_text_layout()
+    write_out(
+        format_status_json(report) if as_json else format_run_list(report, _local_time(), page, everywhere=everywhere)
+    )
 
 
 @command(
@@ -97,11 +101,13 @@ def logs(run: str, follow: bool, raw: bool, lines: int | None, as_json: bool) ->
         if as_json:
             excerpt = excerpt_log(old, found.name, read_state(found.paths), lines)
             write_out(excerpt.model_dump_json(indent=2))
-        elif raw:
-            show_raw_log(old, lines)
-            show_raw_log(new)
-        else:
-            show_log(old, new, make_text_layout(), lines)
+            return
+        with suppress(KeyboardInterrupt):  # leaves the run alone
+            if raw:
+                show_raw_log(old, lines)
+                show_raw_log(new)
+            else:
+                show_log(old, new, make_text_layout(), lines)
 
 
 @command(

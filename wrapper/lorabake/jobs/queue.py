@@ -15,7 +15,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lorabake.errors import AlreadyFinishedError, BusyError, InterruptedRunError, LorabakeError, MachineError
+from lorabake.errors import (
+    AlreadyFinishedError,
+    BusyError,
+    InterruptedRunError,
+    LorabakeError,
+    MachineError,
+    RecipeError,
+)
 from lorabake.jobs import run as workflow
 from lorabake.jobs.resume import prepare
 from lorabake.recipe.load import load_recipe
@@ -26,7 +33,7 @@ from lorabake.runs.resume_points import resume_options
 from lorabake.runs.status import read_state
 from lorabake.util.files import exists
 from lorabake.util.paths import lorabake_home
-from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.messages import Message, msg, nmsg
 
 if TYPE_CHECKING:
     from lorabake.jobs.run import Env, PreparedRun, RunRequest, Tell
@@ -89,10 +96,12 @@ def run_queue(
 ) -> Iterator[JobResult]:
     """Train the recipes in their order; a failed one does not stop the rest, an interrupted one does.
 
-    ``show`` gets each run when it is prepared. The queue goes on if the terminal is closed.
+    ``show`` gets each run when it is prepared, and before the first one those with errors: they are known before hours
+    of training, and can be corrected until it is their turn. The queue goes on if the terminal is closed.
     """
     if sys.platform != "win32":
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    _show_errors(orders[1:], env, tell, show)
     is_stopped = False
     for order in orders:
         if is_stopped:
@@ -102,6 +111,31 @@ def run_queue(
         result = _run_job(order, env, tell, show)
         is_stopped = result.state == "interrupted"
         yield result
+
+
+def _show_errors(orders: Sequence[RunRequest], env: Env, tell: Tell, show: Callable[[PreparedRun], None]) -> None:
+    """The errors of recipes whose turn comes later."""
+    count = 0
+    for order in orders:
+        try:
+            prepared = workflow.prepare_run(replace(order, refresh_cache=False), env)
+        except RecipeError as error:
+            count += 1
+            tell(error.message)
+            continue
+        except LorabakeError:
+            continue  # it may be gone by then: a run in progress, a folder that is not there yet
+        if prepared.examination.errors:
+            count += 1
+            show(prepared)
+    if count:
+        tell(
+            nmsg(
+                count,
+                "{n} recipe has errors: correct it before its turn",
+                "{n} recipes have errors: correct them before their turn",
+            )
+        )
 
 
 def worst_exit_code(results: Iterable[JobResult], *, once: bool) -> int:

@@ -324,11 +324,11 @@ def missing_files_problem(paths: RunPaths) -> Message | None:
 def resume_hint(view: ResumeOptions, settings: Table | None) -> Message:
     """Why a run cannot be resumed, and what to do the next time."""
     if view.passed or view.way is not None:
-        return msg("none of its saved states can be used; start again with `lorabake rerun`")
+        return msg("none of its saved states can be used; start again with `lorabake rerun RUN`")
     settings = settings or {}
     keys = [] if settings.get("save_state") else ["save.save_state = true"]
     if not any(settings.get(name) for name in ("save_every_n_epochs", "save_every_n_steps")):
         keys.append("save.save_every_n_epochs")
     if not keys or (view.training is None and settings.get("save_state")):
-        return msg("it ended before its first state was saved; start again with `lorabake rerun`")
+        return msg("it ended before its first state was saved; start again with `lorabake rerun RUN`")
     return msg("no state was saved; set {keys} in the recipe and run it again", keys=join_list(keys))

@@ -12,6 +12,7 @@ from lorabake.recipe.sweep import NAME_KEY
 from lorabake.runs.events import read_last_loss
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.folders import display_path
+from lorabake.util.files import exists
 from lorabake_schemas.messages import Message, escape_undecodable, literal, msg
 from lorabake_schemas.queue_report import JobReport, JobState, QueueReport
 
@@ -41,7 +42,8 @@ def make_report(results: Sequence[JobResult]) -> QueueReport:
 
 
 def _make_job_report(result: JobResult) -> JobReport:
-    root = result.root if result.record is not None else None
+    has_folder = result.record is not None or (result.state == "interrupted" and result.root and exists(result.root))
+    root = result.root if has_folder else None
     return JobReport(
         recipe=escape_undecodable(str(result.order.recipe)),
         set=tuple(each.text for each in result.order.overrides if each.key != NAME_KEY),

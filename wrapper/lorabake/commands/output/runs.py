@@ -16,6 +16,7 @@ from lorabake.commands.output.plan import format_plan
 from lorabake.runs.causes.general import UNKNOWN_FAILURE
 from lorabake.runs.finalize import resume_command_hint
 from lorabake.runs.folder import DELETED
+from lorabake.runs.resume_points import read_train_settings
 from lorabake_schemas.messages import Message, clean_log_line, msg
 from lorabake_schemas.record import EvidenceLine, Outcome, OutputFile, Record
 from lorabake_schemas.saved_names import LORA_EXTENSIONS
@@ -118,7 +119,11 @@ def format_stop_request(found: FoundRun, mode: StopMode, layout: TextLayout, *, 
         "after-epoch": msg("{run} will stop when its epoch ends", run=found.name),
         "after-save": msg("{run} will stop after its next save", run=found.name),
     }
-    return layout(what[mode])
+    settings = read_train_settings(found.paths)
+    if settings is None or settings.get("save_state"):
+        return layout(what[mode])
+    note = msg("it saves no states (save.save_state), so it cannot be resumed")
+    return f"{layout(what[mode])}\n  {layout(note)}"
 
 
 def _describe_output(file: OutputFile, root: Path) -> Message:

@@ -75,13 +75,16 @@ def format_tensorboard_url(url: str, page: TextLayout, *, as_json: bool) -> str:
     return json.dumps({"version": 1, "url": url}) if as_json else page(msg("{url} (Ctrl-C ends it)", url=url))
 
 
-def format_run_list(report: StatusReport, now: datetime, page: TextLayout) -> str:
-    """A line for each run, the newest first, with the settings in which runs of one recipe differ."""
+def format_run_list(report: StatusReport, now: datetime, page: TextLayout, *, everywhere: bool = False) -> str:
+    """A line for each run, the newest first, with the settings in which runs of one recipe differ. ``everywhere`` is
+    whether these are all that this machine knows.
+    """
     lines: list[str] = []
     if report.runs:
         lines += _list_runs(report.runs, now, page)
     elif not report.unreadable:
-        lines.append(page(msg("no runs here (`lorabake ls --all` lists all that this machine knows)")))
+        here = msg("no runs here (`lorabake ls --all` lists all that this machine knows)")
+        lines.append(page(msg("no runs here, and no other trainings on this machine") if everywhere else here))
     lines += [page(msg("{path} has a record.json that cannot be read", path=path)) for path in report.unreadable]
     return "\n".join(lines)
 

@@ -135,7 +135,7 @@ def choose_resume_point(view: ResumeOptions, paths: RunPaths) -> ResumePoint:
     if view.way is None:
         if (lacking := missing_files_problem(paths)) is not None:
             said = msg("cannot resume {run}: {why}", run=paths.root, why=lacking)
-            raise MachineError(said, msg("restore the original, or start again with `lorabake rerun`"))
+            raise MachineError(said, msg("restore the original, or start again with `lorabake rerun RUN`"))
         hint = resume_hint(view, read_train_settings(paths))
         why = [msg("{state}: {why}", state=place, why=reason) for place, reason in view.passed]
         said = msg("{run} has no usable state to resume from", run=paths.root)

@@ -230,7 +230,7 @@ def ensure_options_supported(way: ResumePoint, script: Script, trainer: Trainer,
             commit=trainer.commit[:12] if trainer.commit else str(trainer.checkout),
             options=", ".join(lacking),
         )
-        raise SetupError(said, msg("start again with `lorabake rerun`"))
+        raise SetupError(said, msg("start again with `lorabake rerun RUN`"))
 
 
 def prepare_continuation(

@@ -40,6 +40,7 @@ STEP_BAR = re.compile(
 OTHER_BAR = re.compile(
     r"(?:([^%|]*?):)?\s*\d+%\|.*\| (\d{1,12})/(\d{1,12}) \[([\d:]{0,12})[^\]]*\]$"
 )  # caching, validation, sampling
+MAX_BAR_LENGTH = 1000  # characters; the pattern's time is quadratic in its text
 AVERAGE_LOSS = re.compile(rb"avr_loss=(\S+?)(?:,|$)")
 ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 MODEL_SAVED = re.compile(r"(?:^|\]|INFO\s+)model saved\.")  # TN:1729; a record may be glued to a bar
@@ -289,7 +290,9 @@ def decode_line(line: bytes) -> str:
 
 def parse_other_bar(text: str) -> Bar | None:
     """A bar that does not count steps of the training, if a line ends with one."""
-    found = OTHER_BAR.search(text)
+    if not text.endswith("]") or "%|" not in text:
+        return None
+    found = OTHER_BAR.search(text[-MAX_BAR_LENGTH:])
     return Bar(found[1] or "", int(found[2]), int(found[3]), parse_clock(found[4])) if found else None
 
 
