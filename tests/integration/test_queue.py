@@ -71,6 +71,19 @@ def test_a_failed_recipe_does_not_stop_the_rest(studio: Path) -> None:
     assert len(list((studio / "runs").glob("*/record.json"))) == 2
 
 
+def test_errors_of_later_recipes_are_known_before_the_first_training(studio: Path) -> None:
+    """A name that an overnight queue would have come to in the morning; and a file that is not there."""
+    names = write_recipes(studio, 2)
+    recipe = studio / names[1]
+    recipe.write_text(recipe.read_text("utf-8").replace("max_train_epochs", "max_train_epoch"), "utf-8")
+    with start(studio, *names, "lost.toml") as process:
+        _, said = process.communicate(timeout=120)
+    lines = said.decode().splitlines()
+    begun = next(at for at, line in enumerate(lines) if line.startswith("device:"))
+    assert any(f"{names[1]}:" in line and "unknown-key" in line for line in lines[:begun])
+    assert any("lost.toml" in line for line in lines[:begun])
+
+
 def test_once_is_safe_to_repeat(studio: Path) -> None:
     names = write_recipes(studio, 2)
     assert lorabake_run(studio, names[0], "--once")[0] == 0
