@@ -10,7 +10,7 @@ import pytest
 
 from lorabake.util.i18n import load_translator, read_catalog
 from lorabake.util.templates import read_templates, recover_message
-from lorabake_schemas.messages import Message, RecordedMessage, literal, msg, nmsg
+from lorabake_schemas.messages import Message, RecordedMessage, literal, msg, nmsg, translate
 from lorabake_schemas.plan import Origin, Source
 
 TEMPLATES = read_templates(read_catalog("pt_BR"))
@@ -62,6 +62,17 @@ def test_the_template_with_the_most_letters_wins_and_a_name_stays_a_name() -> No
     assert isinstance(nested, Message)
     assert nested.template == "{file} is missing in {place}"
     assert not isinstance(nested.filled["file"], Message)
+
+
+def test_each_step_of_a_cure_is_found() -> None:
+    templates = read_templates(_compile("set {key} in the recipe", "look here; then there", "{n} more"))
+    text = "set a.b = 1 in the recipe; look here; then there; something else; set c in the recipe"
+    catalogue = gettext.NullTranslations()
+    found = recover_message(text, templates)
+    assert translate(found, catalogue) == text
+    translated = {"set {key} in the recipe": "S {key}", "look here; then there": "L"}
+    catalogue.gettext = lambda message: translated.get(message, message)  # type: ignore[method-assign]
+    assert translate(found, catalogue) == "S a.b = 1; L; something else; S c"
 
 
 def test_a_number_decides_the_form() -> None:

@@ -238,8 +238,17 @@ def iter_offline_findings(
             severity=Severity.ERROR if launching else Severity.WARNING,
             where=where,
             message=msg("{name} is not downloaded yet, and HF_HUB_OFFLINE prevents the download", name=name),
-            fix=msg("unset HF_HUB_OFFLINE for the first run, or write the path of a file on this machine"),
+            fix=_suggest_offline_fix(where, name),
         )
+
+
+def _suggest_offline_fix(where: RecipeKey, name: str) -> Message:
+    if where[-1] != "tokenizer_cache_dir":
+        return msg("unset HF_HUB_OFFLINE for the first run, or write the path of a file on this machine")
+    return msg(
+        "unset HF_HUB_OFFLINE for the first run, or set base.tokenizer_cache_dir to a folder that contains {folder}",
+        folder=name.replace("/", "_"),
+    )
 
 
 def _iter_hub_needs(

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from functools import cache
 from string import Formatter
 
-from lorabake_schemas.messages import Message, literal
+from lorabake_schemas.messages import Message, join_list, literal
 
 MIN_LETTERS = 4  # of a template; "{a}: {b}" would match anything
 MIN_NESTED_WORDS = 3  # what is filled in may be a sentence itself from here on; less is a name
 MAX_UNKNOWN_WORDS = 4  # more of them in a gap are a sentence that this template would leave in English
+STEP_SEPARATOR, MAX_STEPS = "; ", 8  # of a cure
 MAX_LENGTH, MAX_DEPTH = 2000, 4  # of a text, and of sentences in it: a record may come from a stranger
 
 
@@ -91,8 +92,24 @@ def _make_templates(key: str) -> Iterator[Template]:
 
 
 def recover_message(text: str, templates: Sequence[Template]) -> Message:
-    """The message of a recorded text, found by the template with the most letters; the text as it is if none fits."""
-    return _find_message(text, templates, MAX_DEPTH) or literal(text)
+    """The message of a recorded text, found by the template with the most letters; the text as it is if none fits. The
+    steps of a cure are recorded in one text, with semicolons between them.
+    """
+    found = _find_message(text, templates, MAX_DEPTH)
+    steps = text.split(STEP_SEPARATOR, MAX_STEPS) if found is None else []
+    return found or (join_list(_recover_steps(steps, templates), STEP_SEPARATOR) if len(steps) > 1 else literal(text))
+
+
+def _recover_steps(steps: Sequence[str], templates: Sequence[Template]) -> Iterator[Message]:
+    """Each step's message; one may have semicolons itself."""
+    at = 0
+    while at < len(steps):
+        for end in range(len(steps), at, -1):
+            text = STEP_SEPARATOR.join(steps[at:end])
+            if (found := _find_message(text, templates, MAX_DEPTH)) is not None or end == at + 1:
+                yield found or literal(text)
+                at = end
+                break
 
 
 def _find_message(text: str, templates: Sequence[Template], depth: int) -> Message | None:
