@@ -167,11 +167,11 @@ def test_strangers_are_not_let_in(greeting: bytes) -> None:
     led.result().end(0)
 
 
-@pytest.mark.parametrize(("silent", "guests", "patience_s"), [(3, 64, LIMIT_S * 2), (4, 2, 0.3)])
+@pytest.mark.parametrize(("silent", "pending", "patience_s"), [(3, 64, LIMIT_S * 2), (4, 2, 0.3)])
 def test_strangers_who_say_nothing_keep_nobody_out(
-    monkeypatch: pytest.MonkeyPatch, silent: int, guests: int, patience_s: float
+    monkeypatch: pytest.MonkeyPatch, silent: int, pending: int, patience_s: float
 ) -> None:
-    monkeypatch.setattr(meeting, "MAX_GUESTS", guests)
+    monkeypatch.setattr(meeting, "MAX_PENDING", pending)
     monkeypatch.setattr(meeting, "GREETING_LIMIT_S", patience_s)
     port = free_port()
 

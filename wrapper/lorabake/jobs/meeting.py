@@ -38,7 +38,7 @@ RETRY_S = 1.0
 BEAT_S = 5.0
 SILENCE_LIMIT_S = 60.0
 MAX_LINE_BYTES = 1 << 20  # a greeting names every package and every input
-MAX_GUESTS = 64  # connections at a time that have not sent a greeting
+MAX_PENDING = 64  # connections at a time that have not sent a greeting
 MAX_NAME = 100  # characters of a name from another machine
 USER_STOP_CODE = 130  # of a machine whose user stopped it
 
@@ -202,7 +202,7 @@ def gather_machines(meeting: Meeting, is_ready: Callable[[], bool], tell: Callab
     gathering = Gathering()
     with listener:
         try:
-            _Entrance(gathering, meeting, tell).admit_all(listener, is_ready)
+            _Rendezvous(gathering, meeting, tell).admit_all(listener, is_ready)
         except BaseException:
             gathering.close()
             raise
@@ -210,13 +210,13 @@ def gather_machines(meeting: Meeting, is_ready: Callable[[], bool], tell: Callab
 
 
 @dataclass(slots=True)
-class _Entrance:
-    """Where machines come in. Guests have not sent a greeting yet, and have until a time to do so."""
+class _Rendezvous:
+    """Where machines meet. Pending connections have not sent a greeting yet, and have until a time to do so."""
 
     gathering: Gathering
     meeting: Meeting
     tell: Callable[[Message], None]
-    _guests: list[tuple[Connection, float]] = field(default_factory=list[tuple[Connection, float]])
+    _pending: list[tuple[Connection, float]] = field(default_factory=list[tuple[Connection, float]])
     _refused: dict[int, str] = field(default_factory=dict[int, str])
     _deadline: float = 0.0
 
@@ -234,8 +234,8 @@ class _Entrance:
                     beat_at = time.monotonic() + RETRY_S
                 self._look(listener)
         finally:
-            for guest, _ in self._guests:
-                guest.close()
+            for connection, _ in self._pending:
+                connection.close()
 
     def _find_missing(self) -> list[int]:
         return sorted({*range(1, self.meeting.seat.machines)} - self.gathering.others.keys())
@@ -244,25 +244,25 @@ class _Entrance:
         return not self._find_missing() and all(each.is_ready is True for each in self.gathering.others.values())
 
     def _look(self, listener: socket.socket) -> None:
-        """Let in who comes next, and hear those that have something to say. Nobody is waited for alone."""
-        doors = [listener] if len(self._guests) < MAX_GUESTS else []
-        inside = [*(guest for guest, _ in self._guests), *self.gathering.others.values()]
-        ready = select.select([*doors, *(each.socket for each in inside)], [], [], RETRY_S)[0]
+        """Accept who comes next, and read what the others have sent. Nobody is waited for alone."""
+        listeners = [listener] if len(self._pending) < MAX_PENDING else []
+        inside = [*(connection for connection, _ in self._pending), *self.gathering.others.values()]
+        ready = select.select([*listeners, *(each.socket for each in inside)], [], [], RETRY_S)[0]
         self._hear_others()
         if listener in ready:
             with suppress(OSError):  # it has left
-                guest = Connection(listener.accept()[0])
-                guest.socket.settimeout(GREETING_LIMIT_S)
-                self._guests.append((guest, time.monotonic() + GREETING_LIMIT_S))
-        for each in [*self._guests]:
-            guest, until = each
-            greeting = guest.receive(0)
-            if greeting is not None or guest.is_closed or time.monotonic() > until:
-                self._guests.remove(each)
-                if (rank := self._find_rank(guest, greeting or {})) is None:
-                    guest.close()
+                connection = Connection(listener.accept()[0])
+                connection.socket.settimeout(GREETING_LIMIT_S)
+                self._pending.append((connection, time.monotonic() + GREETING_LIMIT_S))
+        for each in [*self._pending]:
+            connection, until = each
+            greeting = connection.receive(0)
+            if greeting is not None or connection.is_closed or time.monotonic() > until:
+                self._pending.remove(each)
+                if (rank := self._find_rank(connection, greeting or {})) is None:
+                    connection.close()
                 else:
-                    self._admit(rank, guest)
+                    self._admit(rank, connection)
 
     def _hear_others(self) -> None:
         """Which machines are ready now, and which have left again."""
@@ -282,13 +282,13 @@ class _Entrance:
                 self._deadline = time.monotonic() + ARRIVAL_LIMIT_S
                 self.tell(msg("machine {rank} of {machines} has left", rank=rank, machines=machines))
 
-    def _admit(self, rank: int, guest: Connection) -> None:
+    def _admit(self, rank: int, connection: Connection) -> None:
         if (before := self.gathering.others.get(rank)) is not None:  # it was started again, or two have one rank
             before.send({"replaced": True})
             before.close()
-        self.gathering.others[rank] = guest
+        self.gathering.others[rank] = connection
 
-    def _find_rank(self, guest: Connection, greeting: Line) -> int | None:
+    def _find_rank(self, connection: Connection, greeting: Line) -> int | None:
         """The rank of a machine that belongs to this run; None for anybody else. One that would train something else
         hears why it is refused, as does the user here."""
         rank, machines, theirs = greeting.get("rank"), greeting.get("machines"), greeting.get("parts")
@@ -300,7 +300,7 @@ class _Entrance:
             return rank
         else:
             named = name_differences(self.meeting.parts, cast("Line", theirs) if isinstance(theirs, dict) else {})
-        guest.send({"refused": named})
+        connection.send({"refused": named})
         if self._refused.get(rank) != named:
             self._refused[rank] = named
             self.tell(different_training_error(rank, named).message)
