@@ -213,7 +213,7 @@ def test_a_trainer_that_outlived_lorabake_and_guard(tmp_path: Path, cache: Path,
     """Supervisor and both guards are killed, accelerate and sd-scripts are still running: they are reported, stopped
     as the hint says, and only then the run is resumed.
     """
-    project = Project(tmp_path, base, cache, {"max_train_steps": 2000}, several=False)
+    project = Project(tmp_path, base, cache, {"max_train_steps": 300}, several=False)
     run = tmp_path / "run"
     lorabake = project.lorabake("run", "recipe.toml", "--run-dir", str(run))
     until(lambda: lorabake.poll() is not None or last_step(run) >= 4, "step 4")
