@@ -328,7 +328,7 @@ def test_a_run_that_never_began_to_train(tmp_path: Path, stopped: Path) -> None:
     create_run_folder(other, {"train.toml": b"save_state = true\nsave_every_n_epochs = 1\n", "record.json": record})
     refused = lorabake(tmp_path, "resume", "x-002")
     assert refused.returncode == 1
-    assert "it ended before its first state was saved; start again with `lorabake rerun`" in refused.stderr
+    assert "it ended before its first state was saved; start again with `lorabake rerun RUN`" in refused.stderr
 
 
 def test_no_such_run(tmp_path: Path) -> None:

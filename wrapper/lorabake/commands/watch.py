@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,6 +25,8 @@ from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
     from lorabake.jobs.run import TrainerChoice
+
+INTERRUPTED_EXIT_CODE = 130
 
 
 @command(
@@ -102,12 +104,14 @@ def logs(run: str, follow: bool, raw: bool, lines: int | None, as_json: bool) ->
             excerpt = excerpt_log(old, found.name, read_state(found.paths), lines)
             write_out(excerpt.model_dump_json(indent=2))
             return
-        with suppress(KeyboardInterrupt):  # leaves the run alone
+        try:
             if raw:
                 show_raw_log(old, lines)
                 show_raw_log(new)
             else:
                 show_log(old, new, make_text_layout(), lines)
+        except KeyboardInterrupt:  # "interrupted" would be the word for a run
+            sys.exit(INTERRUPTED_EXIT_CODE)
 
 
 @command(

@@ -101,8 +101,11 @@ def run_queue(
     """
     if sys.platform != "win32":
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    _show_errors(orders[1:], env, tell, show)
-    is_stopped = False
+    try:
+        _show_errors(orders[1:], env, tell, show)
+        is_stopped = False
+    except KeyboardInterrupt:
+        is_stopped = True
     for order in orders:
         if is_stopped:
             error = InterruptedRunError(msg("not started, because the queue was stopped"))
