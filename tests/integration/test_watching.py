@@ -10,7 +10,6 @@ import sys
 import time
 from contextlib import contextmanager
 from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,7 +69,7 @@ def test_a_supervisor_that_was_stopped_gives_steps_the_times_at_which_they_were_
         until(lambda: len(read_events(tmp_path, "step")) == steps, "the last step")
     shown = [float(line.split()[1]) for line in (tmp_path / "times").read_text("utf-8").splitlines()]
     found = moments(read_events(tmp_path, "step"))
-    assert all(before < after for before, after in pairwise(found))
+    assert found == sorted(found)  # two may have one time where it had to be guessed
     assert found == pytest.approx(shown, abs=1.7)
 
 
