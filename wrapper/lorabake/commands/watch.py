@@ -26,8 +26,6 @@ from lorabake_schemas.messages import msg
 if TYPE_CHECKING:
     from lorabake.jobs.run import TrainerChoice
 
-INTERRUPTED_EXIT_CODE = 130
-
 
 @command(
     msg(
@@ -87,6 +85,7 @@ def status(runs: tuple[str, ...], as_json: bool) -> None:
 @JSON_OPTION
 def logs(run: str, follow: bool, raw: bool, lines: int | None, as_json: bool) -> None:
     from lorabake.commands.output.logs import excerpt_log, show_log, show_raw_log
+    from lorabake.errors import InterruptedRunError
     from lorabake.runs.index import find_run
     from lorabake.runs.log_lines import LogTail, follow_log
     from lorabake.runs.status import read_state
@@ -111,7 +110,7 @@ def logs(run: str, follow: bool, raw: bool, lines: int | None, as_json: bool) ->
             else:
                 show_log(old, new, make_text_layout(), lines)
         except KeyboardInterrupt:  # "interrupted" would be the word for a run
-            sys.exit(INTERRUPTED_EXIT_CODE)
+            sys.exit(InterruptedRunError.exit_code)
 
 
 @command(

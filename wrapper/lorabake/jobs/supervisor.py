@@ -81,7 +81,7 @@ class ResumeHooks:
 
     ``first_step`` steps were trained before; ``offset`` is added to the trainer's own step numbers. With ``overruns``
     sd-scripts would continue beyond the run's last step and is stopped there. ``named`` gives a file its name in the
-    run. ``gather`` moves the written files and returns remarks.
+    run. ``collect`` moves the written files and returns remarks.
     """
 
     first_step: int

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lorabake.commands.output.layout import TextLayout, align_rows, count_cells, dim
+from lorabake.commands.output.layout import COLUMN_GAP, TextLayout, align_rows, count_cells, dim
 from lorabake_schemas.messages import escape_invisible, msg
 
 if TYPE_CHECKING:
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 
 MAX_SETTING_LENGTH = 24  # of a setting's value
 MAX_NAMED = 8  # of the settings without a column
-COLUMN_GAP = 2
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -15,6 +15,7 @@ from lorabake_schemas.messages import Message, msg
 MAX_PROSE_WIDTH = 100  # longer lines of prose are hard to read
 MIN_PROSE_WIDTH = 40
 MIN_WRAPPED_WIDTH = 12  # of a column, on a terminal that is too narrow
+COLUMN_GAP = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +79,17 @@ def align_rows(
     A cell may have several lines. One that is wider than ``limit`` sticks out. With ``room`` the last column is
     wrapped.
     """
-    right = frozenset(numbers)
+    right, gap = frozenset(numbers), " " * COLUMN_GAP
     table = [[cell.split("\n") for cell in row] for row in rows]
     sizes = [[count_cells(line) for cell in column for line in cell] for column in zip(*table, strict=True)]
     widths = [max((size for size in column if limit is None or size <= limit), default=0) for column in sizes]
     if room is not None:
-        left = max(room - sum(width + 2 for width in widths[:-1]), MIN_WRAPPED_WIDTH)
+        left = max(room - sum(width + COLUMN_GAP for width in widths[:-1]), MIN_WRAPPED_WIDTH)
         for cells in table:
             cells[-1] = [part for line in cells[-1] for part in wrap_text(line, left)]
     return [
         [
-            "  ".join(pad_text(cell, widths[at], right=at in right) for at, cell in enumerate(line)).rstrip()
+            gap.join(pad_text(cell, widths[at], right=at in right) for at, cell in enumerate(line)).rstrip()
             for line in zip_longest(*cells, fillvalue="")
         ]
         for cells in table
