@@ -563,7 +563,7 @@ def _claim(w: World, **changes: Any) -> str:
         "pid": w.sleeper.pid,
         "started": process_guard.read_process_stat(w.sleeper.pid)[2],
     }
-    more = {"mark": "m" * 32, "folder": w.run.stat().st_ino, "trainer": w.sleeper.pid}
+    more = {"mark": w.mark, "folder": w.run.stat().st_ino, "trainer": w.sleeper.pid}
     return json.dumps(owner | more | changes)
 
 

@@ -144,8 +144,9 @@ class World:
         for name in ("secret.txt", "keep/a.txt", "keep/x.safetensors", "keep/trainer.log", "output/x.safetensors"):
             (self.outside / name).write_text(f"{SECRET} {name}\n")
         (self.outside / "keep" / "record.json").write_text(json.dumps({"status": "started", "note": SECRET}))
+        self.mark = os.urandom(16).hex()  # no other test's run may have it
         self.sleeper = subprocess.Popen(
-            ["sleep", "600"], start_new_session=True, env={"PATH": os.defpath, "LORABAKE_RUN_MARK": "m" * 32}
+            ["sleep", "600"], start_new_session=True, env={"PATH": os.defpath, "LORABAKE_RUN_MARK": self.mark}
         )
 
     # what the cases are made of

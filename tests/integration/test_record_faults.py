@@ -368,7 +368,7 @@ def test_any_other_file_is_replaced_the_same_way(tmp_path: Path) -> None:
 
 def test_nobody_goes_on_with_a_run_whose_guard_is_still_at_work(tmp_path: Path) -> None:
     """lorabake was killed, its name is free again, and the trainer ignores the guard's signals."""
-    root, mark = tmp_path / "x-001", "m" * 32
+    root, mark = tmp_path / "x-001", os.urandom(16).hex()
     (root / "logs").mkdir(parents=True)
     old, _ = records(root)
     path, told = new_claim(RunPaths(root), "x")

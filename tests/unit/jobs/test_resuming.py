@@ -91,7 +91,7 @@ def test_an_older_commit_that_cannot_skip_is_refused_by_the_options_it_lacks(mon
     message = caught.value.message
     assert "sd-scripts aaaaaaaaaaaa " in message
     assert message.filled["options"] == "--initial_step, --skip_until_initial_step"
-    assert caught.value.hint == "start again with `lorabake rerun`"
+    assert caught.value.hint == "start again with `lorabake rerun RUN`"
 
 
 def test_only_the_options_that_are_needed_are_asked_for_and_of_the_script_of_the_run(

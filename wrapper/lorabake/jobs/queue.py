@@ -10,6 +10,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -27,18 +28,19 @@ from lorabake.jobs import run as workflow
 from lorabake.jobs.resume import prepare
 from lorabake.recipe.load import load_recipe
 from lorabake.recipe.sweep import combine_overrides, name_variants
+from lorabake.runs.folder import RunPaths
 from lorabake.runs.index import iter_runs_with_digest, list_runs_with_digest, read_index, read_run
-from lorabake.runs.lock import find_active, iter_claimed
+from lorabake.runs.lock import find_active, find_running_trainer, iter_claimed, lock_path
 from lorabake.runs.resume_points import resume_options
-from lorabake.runs.status import read_state
+from lorabake.runs.status import IN_PROGRESS, read_state
 from lorabake.util.files import exists
+from lorabake.util.locks import find_holder
 from lorabake.util.paths import lorabake_home
 from lorabake_schemas.messages import Message, msg, nmsg
 
 if TYPE_CHECKING:
     from lorabake.jobs.run import Env, PreparedRun, RunRequest, Tell
     from lorabake.recipe.overrides import Override
-    from lorabake.runs.folder import RunPaths
     from lorabake.runs.index import FoundRun
     from lorabake_schemas.queue_report import JobState
     from lorabake_schemas.record import Record
@@ -210,20 +212,32 @@ def _judge(order: RunRequest, state: JobState, root: Path, ended: Record | int) 
 
 
 def _wait_for_stops(prepared: PreparedRun) -> None:
-    """Wait until no trainer of this name is being stopped: a batch job that was requeued can start before that, and
-    would skip the run that it is to resume.
+    """Wait until no run of this name is being stopped: a batch job that was requeued can start before that, and would
+    skip the run that it is to resume.
     """
     recipe, deadline = prepared.examination.recipe, time.monotonic() + STOPPING_LIMIT_S
-    for paths in iter_claimed(prepared.root.parent, recipe.name) if recipe is not None else ():
-        while _is_stopping(paths) and time.monotonic() < deadline:
+    if recipe is not None:
+        while _is_one_ending(prepared.root.parent, recipe.name) and time.monotonic() < deadline:
             time.sleep(POLL_S)
 
 
-def _is_stopping(paths: RunPaths) -> bool:
+def _is_one_ending(folder: Path, name: str) -> bool:
+    """A supervisor has the name a moment longer than its guard has the claim, and both longer than the record says."""
+    with suppress(OSError):
+        holder = find_holder(lock_path(folder, name))
+        if holder is not None and holder.certain and holder.owner is not None and holder.owner.use:
+            paths = RunPaths(folder / Path(holder.owner.use).name)
+            if _is_ending(paths, alive=True):
+                return True
+    return any(_is_ending(paths, alive=find_running_trainer(paths) is not None) for paths in iter_claimed(folder, name))
+
+
+def _is_ending(paths: RunPaths, *, alive: bool) -> bool:
     try:
-        return read_state(paths) == "stopping"
+        state = read_state(paths)
     except MachineError:  # its record cannot be read
         return False
+    return state == "stopping" or (alive and state not in IN_PROGRESS)
 
 
 def _find_same_runs(digest: str, folder: Path, env: Env) -> list[FoundRun]:
