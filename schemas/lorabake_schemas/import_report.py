@@ -1,0 +1,37 @@
+"""What `lorabake import` reports: what became of every key of another program's file."""
+
+from typing import Literal
+
+from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
+
+# taken: under its own name. default: left out, since lorabake does the same. renamed: under another name. computed: its
+# value was converted, or several keys became one. repaired: its value could not be meant as it is written. dropped: it
+# has no effect on the training, or nothing in sd-scripts does it. unknown: no program that is known here has it.
+KeyFate = Literal["taken", "default", "renamed", "computed", "repaired", "dropped", "unknown"]
+
+
+class ImportedKey(StrictModel):
+    """One key of the source, as it has it. ``to`` is the key of the recipe, None if there is none. ``trained`` is what
+    the other program would really have trained with, where that differs from what the recipe says."""
+
+    key: EscapedText
+    value: EscapedText = ""
+    fate: KeyFate
+    to: EscapedText | None = None
+    why: MessageText | None = None
+    trained: EscapedText | None = None
+
+
+class ImportReport(StrictModel):
+    """``format`` is the kind of the source (kohya-gui, sd-scripts ...). ``added`` are keys of the recipe that the source
+    does not have: defaults of the other program that lorabake does not share. ``missing`` has to be filled in by hand.
+    ``version`` changes only if a reader of this one would stumble."""
+
+    version: Literal[1] = 1
+    source: EscapedText
+    format: EscapedText
+    faithful: bool = False
+    recipe: EscapedText | None = None
+    keys: TupleOf[ImportedKey]
+    added: TupleOf[ImportedKey] = ()
+    missing: TupleOf[ImportedKey] = ()

@@ -1,0 +1,88 @@
+"""What a file of another program says, in sd-scripts' words: between each reader and the one writer of recipes.
+
+A reader knows one format and no recipe. It turns what the file says into options of sd-scripts under their own names,
+with the values that its program would have given to sd-scripts. ``exchange/to_recipe.py`` knows recipes and no format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from lorabake_schemas.base import OptionValue
+    from lorabake_schemas.import_report import ImportedKey
+    from lorabake_schemas.messages import Message
+    from lorabake_schemas.plan import Script
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Given:
+    """A value and the keys of the source that it comes from. ``repair`` is why it is not simply the source's value;
+    ``trained`` is what the program would really have trained with, if that differs from ``value``: what --faithful
+    takes (UNSET leaves the option out).
+    """
+
+    value: OptionValue
+    keys: tuple[str, ...]
+    repair: Message | None = None
+    trained: OptionValue | Unset | None = None
+
+
+class Unset:
+    """sd-scripts' own default, since the other program does not pass the option on."""
+
+
+UNSET = Unset()
+Options = Mapping[str, Given]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignSubset:
+    """A folder of images. ``options`` are those of a subset of sd-scripts (image_dir, num_repeats, class_tokens ...)."""
+
+    options: Options
+    is_reg: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignDataset:
+    """One of sd-scripts' [[datasets]]; [general] is already in ``options``."""
+
+    options: Options
+    subsets: tuple[ForeignSubset, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignConfig:
+    """A whole file. ``options`` are those of the training script, network_args and optimizer_args as lists of
+    "key=value"; ``launch`` those of accelerate launch. A source without [[datasets]] has train_data_dir and
+    reg_data_dir among its options. ``keys`` are the lines of the report for all that became no option.
+    """
+
+    format: str
+    program: Message
+    script: Script | None = None
+    name: str | None = None
+    options: Options = field(default_factory=dict[str, Given])
+    launch: Options = field(default_factory=dict[str, Given])
+    datasets: tuple[ForeignDataset, ...] = ()
+    prompts: tuple[str, ...] = ()
+    keys: tuple[ImportedKey, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A file to import. ``content`` are its bytes; of a safetensors file ``metadata`` is read instead."""
+
+    path: Path
+    content: bytes
+    home: str | None = None
+
+
+class Reader(Protocol):
+    """Raises RecipeError with line and key for a file that is damaged or of another kind than it looked."""
+
+    def __call__(self, source: Source, /) -> ForeignConfig: ...
