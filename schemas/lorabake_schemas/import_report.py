@@ -23,8 +23,8 @@ class ImportedKey(StrictModel):
 
 
 class ImportReport(StrictModel):
-    """``format`` is the kind of the source (kohya-gui, sd-scripts ...). ``added`` are keys of the recipe that the source
-    does not have: defaults of the other program that lorabake does not share. ``missing`` has to be filled in by hand.
+    """``format`` is the kind of the source (kohya-gui, sd-scripts ...). ``added`` are recipe keys that are not in
+    the source: defaults of the other program that lorabake does not share. ``missing`` has to be filled in by hand.
     ``version`` changes only if a reader of this one would stumble."""
 
     version: Literal[1] = 1

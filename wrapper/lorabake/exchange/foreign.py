@@ -41,7 +41,7 @@ Options = Mapping[str, Given]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignSubset:
-    """A folder of images. ``options`` are those of a subset of sd-scripts (image_dir, num_repeats, class_tokens ...)."""
+    """A folder of images. ``options`` are those of sd-scripts' subsets (image_dir, num_repeats, class_tokens ...)."""
 
     options: Options
     is_reg: bool = False
