@@ -9,7 +9,7 @@ import click
 from lorabake.commands.help import CommandGroup
 from lorabake.commands.options import JSON_OPTION, PATH_TYPE, make_text_layout
 from lorabake.commands.output.console import write_out
-from lorabake.errors import MachineError, UnknownNameError
+from lorabake.errors import UnknownNameError
 from lorabake_schemas.messages import join_list, literal, msg
 
 
@@ -67,8 +67,8 @@ def copy_recipe(name: str, target: Path | None) -> Path:
 
     Raises UnknownNameError for an unknown name, MachineError when the file exists or cannot be written.
     """
-    from lorabake.recipe.editor_schema import write_recipe_schema
-    from lorabake.util.files import disk_error, is_folder
+    from lorabake.recipe.writing import create_recipe_file
+    from lorabake.util.files import is_folder
 
     text = read_shipped_recipe(name)
     path = target or Path(f"{name.removesuffix('.toml')}.toml")
@@ -76,14 +76,5 @@ def copy_recipe(name: str, target: Path | None) -> Path:
         path /= f"{name.removesuffix('.toml')}.toml"
     if path.suffix == ".toml":
         text = text.replace(f"{name.removesuffix('.toml')}.toml", path.name)  # the commands in its head
-    try:
-        with path.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-    except FileExistsError as error:
-        hint = msg("choose another file")
-        raise MachineError(msg("{path} already exists and was not changed", path=str(path)), hint) from error
-    except OSError as error:
-        said = msg("cannot write {path}: {why}", path=str(path), why=literal(error.strerror or str(error)))
-        raise disk_error(error, said, msg("choose a folder you can write to")) from error
-    write_recipe_schema(path.parent)
+    create_recipe_file(path, text)
     return path

@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """A value and the keys of the source that it comes from. ``repair`` is why it is not simply the source's value;
-    ``trained`` is what the program would really have trained with, if that differs from ``value``: what --faithful
-    takes (UNSET leaves the option out).
+    """A value and the keys of the source that it comes from, none for a default of the program that made the source.
+
+    ``written`` is the value as the source has it, if that looks different. ``repair`` is why it is not simply the
+    source's value; ``trained`` is what the program would really have trained with, if that differs from ``value``: what
+    --faithful takes. UNSET leaves the option out.
     """
 
-    value: OptionValue
+    value: OptionValue | Unset
     keys: tuple[str, ...]
+    written: str | None = None
     repair: Message | None = None
     trained: OptionValue | Unset | None = None
 
@@ -59,7 +62,8 @@ class ForeignDataset:
 class ForeignConfig:
     """A whole file. ``options`` are those of the training script, network_args and optimizer_args as lists of
     "key=value"; ``launch`` those of accelerate launch. A source without [[datasets]] has train_data_dir and
-    reg_data_dir among its options. ``keys`` are the lines of the report for all that became no option.
+    reg_data_dir among its options. ``keys`` are the lines of the report for all that became no option, ``missing`` what
+    the source cannot know. Not ``complete``: an option that it lacks is unknown, else sd-scripts' own default.
     """
 
     format: str
@@ -71,15 +75,24 @@ class ForeignConfig:
     datasets: tuple[ForeignDataset, ...] = ()
     prompts: tuple[str, ...] = ()
     keys: tuple[ImportedKey, ...] = ()
+    missing: tuple[ImportedKey, ...] = ()
+    complete: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A file to import. ``content`` are its bytes; of a safetensors file ``metadata`` is read instead."""
+    """A file to import. ``content`` are its bytes, of a safetensors file none: its reader opens ``path``.
+
+    ``images``, ``model`` and ``dataset`` are what the user names in place of what the file has: a folder, a checkpoint,
+    sd-scripts' dataset configuration.
+    """
 
     path: Path
     content: bytes
     home: str | None = None
+    images: Path | None = None
+    model: Path | None = None
+    dataset: Path | None = None
 
 
 class Reader(Protocol):

@@ -1,0 +1,128 @@
+"""The one writer of a recipe's text: values and comments, in a fixed order of tables and keys."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, cast
+
+import tomli_w
+from pydantic import BaseModel
+
+from lorabake.errors import MachineError
+from lorabake.recipe.editor_schema import SCHEMA_LINE, write_recipe_schema
+from lorabake.util.files import disk_error
+from lorabake_schemas.messages import escape_invisible, literal, msg
+from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.recipe_keys import TABLE_ARRAYS, unwrap_model
+
+KeyPath = tuple[str | int, ...]
+Raw = Mapping[str, Any]
+NO_COMMENTS: Mapping[KeyPath, str] = MappingProxyType({})
+MAX_WIDTH = 100  # of a line with its comment, and of a list in one line
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_LITERAL_TEXT = re.compile(r"[^'\x00-\x1f\x7f]*\\[^'\x00-\x1f\x7f]*")  # a Windows path needs no doubled backslashes
+
+
+def write_recipe(content: Raw, head: Sequence[str] = (), comments: Mapping[KeyPath, str] = NO_COMMENTS) -> str:
+    """The text of a recipe with this ``content``, which is as tomllib reads it (``class``, not ``class_``).
+
+    ``head`` are the lines of the comment at the top. ``comments`` belong to a key, ("train", "seed") or
+    ("concept", 0, "token"), and follow its value; that of a table, ("concept", 0), is above its header. Keys without a
+    value (None) and empty tables are left out. The same arguments give the same text.
+    """
+    lines = [SCHEMA_LINE, *_write_comment("\n".join(head)), ""]
+    plain = {key: value for key, value in content.items() if not _is_table(key, value)}
+    lines += _write_pairs(_sort_keys(plain, Recipe), (), comments)
+    models = {field.alias or name: unwrap_model(field.annotation) for name, field in Recipe.model_fields.items()}
+    for key, value in _sort_keys({key: value for key, value in content.items() if key not in plain}, Recipe).items():
+        entries = list(enumerate(cast("Sequence[Raw]", value))) if key in TABLE_ARRAYS else [(None, value)]
+        for at, table in entries:
+            path = (key,) if at is None else (key, at)
+            lines += _write_table(_sort_keys(table, models.get(key)), path, comments)
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def create_recipe_file(path: Path, text: str) -> None:
+    """Write a recipe to a new file, and the schema for editors next to it.
+
+    Raises MachineError when the file exists or cannot be written.
+    """
+    try:
+        with path.open("x", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+    except FileExistsError as error:
+        hint = msg("choose another file")
+        raise MachineError(msg("{path} already exists and was not changed", path=str(path)), hint) from error
+    except OSError as error:
+        said = msg("cannot write {path}: {why}", path=str(path), why=literal(error.strerror or str(error)))
+        raise disk_error(error, said, msg("choose a folder you can write to")) from error
+    write_recipe_schema(path.parent)
+
+
+def _is_table(key: str, value: object) -> bool:
+    return key in TABLE_ARRAYS or isinstance(value, Mapping)
+
+
+def _sort_keys(table: Raw, model: type[BaseModel] | None) -> Raw:
+    """In the schema's order; keys that it does not have, such as those of [kohya], by name."""
+    known = [field.alias or name for name, field in model.model_fields.items()] if model else []
+    own = [key for key in known if key in table]
+    return {key: table[key] for key in (*own, *sorted(table.keys() - set(own)))}
+
+
+def _write_table(table: Raw, path: KeyPath, comments: Mapping[KeyPath, str]) -> Iterator[str]:
+    """The table with its header; [network.args] is the only one within another that is not in one line."""
+    inner = {key: value for key, value in table.items() if (*path, key) == ("network", "args")}
+    pairs = list(_write_pairs({key: value for key, value in table.items() if key not in inner}, path, comments))
+    name = _quote_key(str(path[0]))
+    if pairs:
+        yield ""
+        yield from _write_comment(comments.get(path, ""))
+        yield f"[[{name}]]" if len(path) > 1 else f"[{name}]"
+        yield from pairs
+    for key, value in inner.items():
+        if not value:
+            continue
+        yield from ("", f"[{name}.{_quote_key(key)}]")
+        yield from _write_pairs(_sort_keys(value, None), (*path, key), comments)
+
+
+def _write_pairs(table: Raw, path: KeyPath, comments: Mapping[KeyPath, str]) -> Iterator[str]:
+    """A line for each key. Comments that fit there follow in one column, others are above."""
+    lines = {key: f"{_quote_key(key)} = {format_toml(value)}" for key, value in table.items() if value is not None}
+    said = {key: comments[*path, key] for key in lines if comments.get((*path, key))}
+    short = {key for key, text in said.items() if len(lines[key]) < MAX_WIDTH // 2 and "\n" not in lines[key] + text}
+    column = max((len(lines[key]) for key in short), default=0)
+    for key, line in lines.items():
+        if key in short and column + len(said[key]) + 5 <= MAX_WIDTH + 20:
+            yield f"{line.ljust(column)}  # {escape_invisible(said[key])}"
+        else:
+            yield from _write_comment(said.get(key, ""))
+            yield line
+
+
+def _write_comment(text: str) -> Iterator[str]:
+    for line in text.split("\n") if text else ():
+        yield f"# {escape_invisible(line)}".rstrip()
+
+
+def format_toml(value: object) -> str:
+    """A value as TOML in one line, or a long list in several."""
+    if isinstance(value, Mapping):
+        pairs = (f"{_quote_key(key)} = {format_toml(item)}" for key, item in cast("Raw", value).items())
+        inside = ", ".join(pairs)
+        return f"{{ {inside} }}" if inside else "{}"
+    if isinstance(value, list | tuple):
+        items = [format_toml(item) for item in cast("Sequence[object]", value)]
+        line = f"[{', '.join(items)}]"
+        return line if len(line) <= MAX_WIDTH else "\n".join(("[", *(f"    {item}," for item in items), "]"))
+    if isinstance(value, str) and _LITERAL_TEXT.fullmatch(value):
+        return f"'{value}'"
+    return tomli_w.dumps({"x": value}).removeprefix("x = ").rstrip("\n")
+
+
+def _quote_key(name: str) -> str:
+    return name if _BARE_KEY.fullmatch(name) else tomli_w.dumps({name: 0}).removesuffix(" = 0\n")
