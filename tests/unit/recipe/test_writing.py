@@ -57,7 +57,13 @@ def test_a_comment_stays_a_comment(text: str) -> None:
 
 
 def test_nothing_is_written_for_nothing() -> None:
-    content = {"name": "x", "train": {"seed": None}, "kohya": {}, "network": {"args": {}}, "concept": []}
+    content: dict[str, Any] = {
+        "name": "x",
+        "train": {"seed": None},
+        "kohya": {},
+        "network": {"args": {}},
+        "concept": [],
+    }
     assert tomllib.loads(write_recipe(content)) == {"name": "x"}
 
 
