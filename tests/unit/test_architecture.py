@@ -157,7 +157,6 @@ OPENERS = {
     "util.process_status",
     "util.fact_cache",
     "inputs.images",
-    "commands.recipes",
     "jobs.resume.prepare",
     "runs.states",
     "jobs.resume.outputs",

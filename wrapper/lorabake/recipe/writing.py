@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from lorabake.errors import MachineError
 from lorabake.recipe.editor_schema import SCHEMA_LINE, write_recipe_schema
-from lorabake.util.files import disk_error
+from lorabake.util.files import create_bytes, disk_error
 from lorabake_schemas.messages import escape_invisible, literal, msg
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.recipe_keys import TABLE_ARRAYS, unwrap_model
@@ -51,8 +51,7 @@ def create_recipe_file(path: Path, text: str) -> None:
     Raises MachineError when the file exists or cannot be written.
     """
     try:
-        with path.open("x", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        create_bytes(path, text.encode())
     except FileExistsError as error:
         hint = msg("choose another file")
         raise MachineError(msg("{path} already exists and was not changed", path=str(path)), hint) from error

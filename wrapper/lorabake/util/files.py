@@ -204,6 +204,18 @@ def write_bytes(path: Path | str, data: bytes, *, within: Path | None = None, du
             os.fsync(file.fileno())
 
 
+def create_bytes(path: Path, data: bytes) -> None:
+    """Write a new file; what cannot be written completely is removed. Raises OSError, FileExistsError."""
+    descriptor = os.open(path, _WRITE_FLAGS | os.O_CREAT | os.O_EXCL | _NOFOLLOW, 0o666)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+    except BaseException:
+        with suppress(OSError):
+            os.unlink(path)  # noqa: PTH108 - as above
+        raise
+
+
 def replace_bytes(path: Path, data: bytes, *, within: Path | None = None) -> None:
     """Write a file so that a reader, or a power cut, finds the old content or the new one, never a part of it.
 
