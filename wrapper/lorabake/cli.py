@@ -20,6 +20,7 @@ from lorabake.commands import (
     run,
     runs,
     schema,
+    tags,
     trainer,
     watch,
 )
@@ -93,7 +94,7 @@ SECTIONS = {
     msg("Judge"): (check.check, check.plan, explain.explain, runs.diff),
     msg("Train"): (run.run, runs.resume, runs.rerun, check.compile_),
     msg("Watch"): (watch.ls, watch.status, watch.logs, control.attach, control.stop, watch.tensorboard),
-    msg("Files"): (inspect.inspect, runs.compare, runs.verify),
+    msg("Files"): (tags.tags, inspect.inspect, runs.compare, runs.verify),
     msg("Set-up"): (trainer.trainer, doctor.doctor, bundle.bundle, schema.schema),
 }
 for title, commands in SECTIONS.items():

@@ -22,12 +22,13 @@ from lorabake_schemas.queue_report import QueueReport
 from lorabake_schemas.record import Inputs, Record
 from lorabake_schemas.run_status import LogExcerpt, StatusReport
 from lorabake_schemas.run_table import RunTable
+from lorabake_schemas.tag_report import CaptionEditReport, TagReport
 from lorabake_schemas.verification import VerifyReport
 from lorabake_schemas.versions import CommitDifference
 
 SchemaName = Literal[
     "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
-    "status", "logs", "error", "doctor", "table", "queue",
+    "status", "logs", "error", "doctor", "table", "queue", "tags", "tag-edits",
 ]  # fmt: skip
 OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
     {
@@ -47,6 +48,8 @@ OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
         "error": ErrorReport,
         "table": RunTable,
         "queue": QueueReport,
+        "tags": TagReport,
+        "tag-edits": CaptionEditReport,
     }
 )
 

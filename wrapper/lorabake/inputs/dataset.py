@@ -108,6 +108,34 @@ def scan_folder(folder: Path, caption_extension: str) -> FolderFacts:
     return _scan_folder(*_list_images(asked), asked, state).facts
 
 
+def scan_captions(folders: Sequence[ImageFolder], how: ScanOptions) -> tuple[FolderFacts, ...]:
+    """The images of these folders by name, with their captions; no image is opened. Never raises for what is on the
+    disk."""
+    store = FactStore(how.store)
+    try:
+        state = ScanState(how, store, time.time_ns())
+        return tuple(_scan_captions(*_list_images(asked), asked, state) for asked in folders)
+    finally:
+        store.close()
+
+
+def _scan_captions(
+    names: FolderListing, listed: MetadataImages | None, asked: ImageFolder, state: ScanState
+) -> FolderFacts:
+    texts = () if names.problem else listed.captions if listed else _read_captions(names, asked, state)
+    images = tuple(ImageFacts(name, caption=text) for name, text in zip(names.images, texts, strict=True))
+    metadata = listed.facts if listed else None
+    extension = "" if listed else asked.caption_extension
+    return FolderFacts(
+        names.root,
+        images,
+        problem=names.problem,
+        caption_extension=extension,
+        identity=names.identity,
+        metadata=metadata,
+    )
+
+
 def scan_folders(
     concepts: Sequence[ImageFolder], regularization: Sequence[ImageFolder], how: ScanOptions
 ) -> DatasetFacts:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from lorabake.inputs import clip_tokens
-from lorabake.inputs.dataset import ImageFolder, ScanOptions, scan_folders
+from lorabake.inputs.dataset import ImageFolder, ScanOptions, scan_captions, scan_folders
 from lorabake.inputs.metadata_file import find_metadata_file
 from lorabake.util.files import is_folder
 from lorabake.util.path_case import match_case_insensitive, recipe_relative_path
@@ -44,6 +44,11 @@ def read_dataset(recipe: Recipe, folder: Path, scanning: ScanOptions) -> Dataset
         twins=found.twins if whole else (),
         known_tokens=tuple(filter(clip_tokens.is_known_word, words)),
     )
+
+
+def read_captions(recipe: Recipe, folder: Path, scanning: ScanOptions) -> tuple[FolderFacts, ...]:
+    """The captions of each concept's folder, whose ``path`` is absolute; ``folder`` is the recipe's own."""
+    return scan_captions([describe_folder(part, recipe, folder) for part in recipe.concept], scanning)
 
 
 def _find_first_word(folder: FolderFacts) -> str | None:
