@@ -11,6 +11,7 @@ import click
 from lorabake import __version__
 from lorabake.commands import (
     bundle,
+    caption,
     check,
     control,
     doctor,
@@ -94,7 +95,7 @@ SECTIONS = {
     msg("Judge"): (check.check, check.plan, explain.explain, runs.diff),
     msg("Train"): (run.run, runs.resume, runs.rerun, check.compile_),
     msg("Watch"): (watch.ls, watch.status, watch.logs, control.attach, control.stop, watch.tensorboard),
-    msg("Files"): (tags.tags, inspect.inspect, runs.compare, runs.verify),
+    msg("Files"): (inspect.inspect, runs.compare, runs.verify, tags.tags, caption.caption),
     msg("Set-up"): (trainer.trainer, doctor.doctor, bundle.bundle, schema.schema),
 }
 for title, commands in SECTIONS.items():

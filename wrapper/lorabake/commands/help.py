@@ -60,9 +60,11 @@ class TranslatedCommand(click.Command):
 
 
 def translate_help(text: str | None, ctx: click.Context) -> str:
-    """A help text from the catalogue. click keeps an option's as a plain ``str``, so the text itself is the key."""
+    """A help text from the catalogue. click keeps an option's as a plain ``str``, so the text itself is the key:
+    its braces are the template's doubled ones."""
     plain = inspect.cleandoc(text or "")
-    return plain and current_translator(ctx).catalogue.gettext(plain)
+    template = plain.replace("{", "{{").replace("}", "}}")
+    return plain and current_translator(ctx).catalogue.gettext(template).format()
 
 
 def _set_color(ctx: click.Context, _: click.Parameter, value: str | None) -> None:

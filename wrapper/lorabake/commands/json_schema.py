@@ -12,6 +12,7 @@ from pydantic_core import core_schema
 
 from lorabake.recipe.editor_schema import JSON_SCHEMA, format_recipe_schema
 from lorabake_schemas.base import StrictModel
+from lorabake_schemas.caption_report import CaptionReport
 from lorabake_schemas.check_report import CheckReport, PlanDifference, PlanReport
 from lorabake_schemas.comparison import LoraComparison
 from lorabake_schemas.doctor import DoctorReport
@@ -28,7 +29,7 @@ from lorabake_schemas.versions import CommitDifference
 
 SchemaName = Literal[
     "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
-    "status", "logs", "error", "doctor", "table", "queue", "tags", "tag-edits",
+    "status", "logs", "error", "doctor", "table", "queue", "tags", "tag-edits", "caption",
 ]  # fmt: skip
 OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
     {
@@ -50,6 +51,7 @@ OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
         "queue": QueueReport,
         "tags": TagReport,
         "tag-edits": CaptionEditReport,
+        "caption": CaptionReport,
     }
 )
 

@@ -1,0 +1,37 @@
+"""What `lorabake caption` prints: the captions that it wrote, or would write."""
+
+from typing import Literal
+
+from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
+
+
+class WrittenCaption(StrictModel):
+    """A caption: its ``image`` and its ``file``, as seen from the recipe, and its ``text``."""
+
+    image: EscapedText
+    file: EscapedText
+    text: EscapedText
+
+
+class FailedCaption(StrictModel):
+    """An image that got no caption."""
+
+    image: EscapedText
+    why: MessageText
+
+
+class CaptionReport(StrictModel):
+    """``dry_run``: nothing was written; a command was then run for the first images only. ``missing`` is how many
+    images lacked a caption before, ``kept`` how many had one, which was left alone. ``notes`` are folders that have no
+    caption files on purpose. ``next`` is the command to run now. ``version`` changes only if a reader of this one would
+    stumble."""
+
+    version: Literal[1] = 1
+    recipe: EscapedText
+    dry_run: bool
+    missing: int
+    kept: int
+    written: TupleOf[WrittenCaption]
+    failed: TupleOf[FailedCaption]
+    notes: TupleOf[MessageText]
+    next: EscapedText

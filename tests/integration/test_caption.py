@@ -1,0 +1,273 @@
+"""Captions from real programs: what they print and write, and everything that they can do wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+RECIPE = """\
+name = "lamp"
+kind = "object"
+
+[base]
+model = "m.safetensors"
+family = "sd15"
+tags = "danbooru"
+
+[[concept]]
+token = "lumlamp"
+class = "lamp"
+images = "img"
+"""
+PRINTS = 'print("red_lamp, lamp, table")'
+WRITES = """\
+for image in sorted(Path(sys.argv[1]).glob("*.png")):
+    image.with_suffix(".txt").write_text("red_lamp, table")
+    image.write_bytes(b"the tool changes what it is given")
+"""
+Captioning = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Four images, of which one has a caption; the names are what a shell would stumble over."""
+    folder = tmp_path / "project"
+    (folder / "img").mkdir(parents=True)
+    for number, name in enumerate(("a b.png", "-rf.png", "$(x).PNG", "mine.png")):
+        Image.new("RGB", (512, 512), (number, 9, 9)).save(folder / "img" / name)
+    (folder / "img" / "mine.txt").write_text("lumlamp, lamp, my own words")
+    (folder / "r.toml").write_text(RECIPE)
+    return folder
+
+
+@pytest.fixture
+def caption(project: Path, tmp_path: Path) -> Captioning:
+    def run(*args: object, script: str = PRINTS, expected: int = 0) -> subprocess.CompletedProcess[str]:
+        (project / "tool.py").write_text(f"import os, sys, time\nfrom pathlib import Path\n{script}\n")
+        done = subprocess.run(
+            [sys.executable, "-m", "lorabake", "caption", "r.toml", *map(str, args)],
+            cwd=project,
+            env=environment(tmp_path),
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == expected, done.stderr + done.stdout
+        return done
+
+    return run
+
+
+def environment(folder: Path) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LORABAKE")}
+    scratch = folder / "scratch"
+    scratch.mkdir(exist_ok=True)
+    return kept | {"HOME": str(folder), "LORABAKE_HOME": str(folder / "home"), "TMPDIR": str(scratch)}
+
+
+def tool(mark: str) -> str:
+    return f"{sys.executable} tool.py {mark}"
+
+
+def texts(project: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in sorted((project / "img").glob("*.txt"))}
+
+
+def digests(project: Path) -> dict[str, str]:
+    images = (path for path in (project / "img").iterdir() if path.suffix.lower() == ".png")
+    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in images}
+
+
+MINE = {"mine.txt": "lumlamp, lamp, my own words"}
+NAMES = ("$(x).txt", "-rf.txt", "a b.txt")
+
+
+def test_a_command_that_prints(caption: Captioning, project: Path, tmp_path: Path) -> None:
+    before = digests(project)
+    found = json.loads(caption("--with", tool("{image}"), "--json").stdout)
+    assert texts(project) == dict.fromkeys(NAMES, "lumlamp, lamp, red lamp, table\n") | MINE
+    assert (found["missing"], found["kept"], found["failed"]) == (3, 1, [])
+    assert {each["file"] for each in found["written"]} == {f"img/{name}" for name in NAMES}
+    assert digests(project) == before
+    assert not list((tmp_path / "scratch").iterdir())
+    again = json.loads(caption("--with", tool("{image}"), "--json", script="sys.exit(9)").stdout)
+    assert (again["missing"], again["written"]) == (0, [])
+
+
+@pytest.mark.parametrize(("mark", "extension"), [("{folder}", ".txt"), ("{folder}", ".caption"), ("{images}", ".txt")])
+def test_a_command_that_writes_files(caption: Captioning, project: Path, mark: str, extension: str) -> None:
+    before = digests(project)
+    script = WRITES.replace('".txt"', f'"{extension}"')
+    if mark == "{images}":
+        script = script.replace(
+            'sorted(Path(sys.argv[1]).glob("*.png"))', "map(Path, open(sys.argv[1]).read().split())"
+        )
+    caption("--with", tool(mark), script=script)
+    assert texts(project) == dict.fromkeys(NAMES, "lumlamp, lamp, red lamp, table\n") | MINE
+    assert digests(project) == before
+
+
+def test_a_dry_run_and_a_template(caption: Captioning, project: Path) -> None:
+    for args in (("--with", tool("{image}")), ("--template", "photo of {token} {class}")):
+        found = json.loads(caption(*args, "--dry-run", "--json").stdout)
+        assert (found["dry_run"], len(found["written"])) == (True, 3)
+        assert texts(project) == MINE
+    caption("--template", "photo of {token} {class}")
+    assert texts(project) == dict.fromkeys(NAMES, "photo of lumlamp lamp\n") | MINE
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "sys.stderr.write('no weights\\n' * 9); sys.exit(3)",
+        "pass",
+        "sys.stdout.buffer.write(bytes(99))",
+        "sys.stdout.buffer.write(b'caf\\xe9')",
+        "print('a' * 99_999)",
+        "print('lamp')",
+        "os.kill(os.getpid(), 9)",
+    ],
+)
+def test_a_command_that_fails_is_not_asked_again(caption: Captioning, project: Path, script: str) -> None:
+    found = json.loads(caption("--with", tool("{image}"), "--json", script=script, expected=4).stdout)
+    assert (len(found["failed"]), found["written"]) == (1, [])
+    assert texts(project) == MINE
+
+
+def test_one_bad_image_does_not_stop_the_others(caption: Captioning, project: Path) -> None:
+    script = "sys.exit(5) if sys.argv[1].endswith('000001.png') else print('red lamp')"
+    found = json.loads(caption("--with", tool("{image}"), "--json", script=script, expected=4).stdout)
+    assert [each["image"] for each in found["failed"]] == ["img/-rf.png"]
+    assert "exit code 5" in found["failed"][0]["why"]
+    assert len(texts(project)) == 3
+
+
+def test_what_a_failed_command_finished_counts(caption: Captioning, project: Path) -> None:
+    script = WRITES.replace("[1])", "[1])") + "    sys.exit('disk full')\n"
+    found = json.loads(caption("--with", tool("{folder}"), "--json", script=script, expected=4).stdout)
+    assert (len(found["written"]), len(found["failed"])) == (1, 2)
+    assert "disk full" in found["failed"][0]["why"]
+
+
+def test_links_that_a_command_makes_are_not_followed(caption: Captioning, project: Path, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("a secret")
+    script = f"os.symlink({str(tmp_path / 'secret')!r}, Path(sys.argv[1]) / '000000.txt')"
+    found = json.loads(caption("--with", tool("{folder}"), "--json", script=script, expected=4).stdout)
+    assert found["written"] == []
+    assert texts(project) == MINE
+
+
+def test_one_that_never_ends_is_stopped(caption: Captioning, project: Path) -> None:
+    script = "time.sleep(600)"
+    found = json.loads(caption("--with", tool("{folder}"), "--timeout", 1, "--json", script=script, expected=4).stdout)
+    assert len(found["failed"]) == 3
+    endless = "while True: print('a' * 999_999)"
+    found = json.loads(caption("--with", tool("{image}"), "--json", script=endless, expected=4).stdout)
+    assert len(found["failed"]) == 1
+    assert texts(project) == MINE
+
+
+def test_an_interrupt_keeps_what_is_finished(caption: Captioning, project: Path, tmp_path: Path) -> None:
+    del caption
+    (project / "tool.py").write_text(
+        "import sys, time\nprint('red lamp', flush=True)\nif '000001' in sys.argv[1]:\n    time.sleep(600)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-m", "lorabake", "caption", "r.toml", "--with", tool("{image}")],
+        cwd=project,
+        env=environment(tmp_path),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as running:
+        deadline = time.monotonic() + 60
+        while len(texts(project)) < 2 and time.monotonic() < deadline:
+            time.sleep(0.05)
+        running.send_signal(signal.SIGINT)
+        running.communicate(timeout=60)
+    assert running.returncode == 130
+    assert len(texts(project)) == 2
+    assert not list((tmp_path / "scratch").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("args", "code"),
+    [
+        ((), 2),
+        (("--with", ""), 2),
+        (("--with", "python3 'x"), 2),
+        (("--with", "python3 tool.py"), 2),
+        (("--with", "python3 tool.py {image} {folder}"), 2),
+        (("--with", "no-such-tagger {image}"), 4),
+        (("--with", "./no/such {image}"), 4),
+        (("--with", "wd14"), 2),
+        (("--with", "python3 tool.py {image}", "--weights", "img"), 2),
+        (("--with", "python3 tool.py {image}", "--timeout", "0"), 2),
+        (("--with", "python3 tool.py {image}", "--timeout", "nan"), 2),
+        (("--template", "photo of {tok}"), 2),
+        (("--template", "{outfit} {token}"), 1),
+    ],
+)
+def test_bad_requests_change_nothing(caption: Captioning, project: Path, args: tuple[str, ...], code: int) -> None:
+    caption(*args, expected=code)
+    assert texts(project) == MINE
+
+
+def test_folders_that_have_no_caption_files_on_purpose(caption: Captioning, project: Path) -> None:
+    (project / "r.toml").write_text(RECIPE + 'captions = "none"\n')
+    found = json.loads(caption("--template", "x", "--json").stdout)
+    assert (found["missing"], len(found["notes"])) == (0, 1)
+
+
+FAKE_WD14 = """\
+import json, os, sys
+from pathlib import Path
+import library.train_util, onnx, onnxruntime
+given = dict(zip(sys.argv[1:], sys.argv[2:]))
+place = Path(given["--model_dir"], given["--repo_id"].replace("/", "_", 1))
+assert "--onnx" in sys.argv and (place / "model.onnx").is_file() or (place / "model_optimized.onnx").is_file()
+assert os.environ["HF_HUB_OFFLINE"] == "1"
+for image in Path(sys.argv[-1]).iterdir():
+    image.with_suffix(given["--caption_extension"]).write_text("red_lamp, " + given.get("--thresh", "-") + "\\n")
+"""
+
+
+@pytest.mark.parametrize("files", [("model.onnx", "selected_tags.csv"), ("model_optimized.onnx", "tag_mapping.json")])
+def test_wd14_is_the_script_of_sd_scripts(
+    caption: Captioning, project: Path, tmp_path: Path, files: tuple[str, ...]
+) -> None:
+    theirs = tmp_path / "sd-scripts"
+    for name in ("train_network.py", "sdxl_train_network.py", "library/train_util.py", "library/__init__.py"):
+        (theirs / name).parent.mkdir(parents=True, exist_ok=True)
+        (theirs / name).touch()
+    (theirs / "finetune").mkdir()
+    (theirs / "finetune/tag_images_by_wd14_tagger.py").write_text(FAKE_WD14)
+    weights, packages = tmp_path / "my tagger", tmp_path / "packages"
+    weights.mkdir()
+    args = ("--with", "wd14 --thresh 0.5", "--weights", weights, "--sd-scripts", theirs, "--python", sys.executable)
+    caption(*args, expected=1)
+    for name in files:
+        (weights / name).touch()
+    if not _has_onnx():
+        assert "--packages" in caption(*args, expected=4).stderr
+    for name in ("onnx", "onnxruntime"):
+        (packages / name).mkdir(parents=True)
+        (packages / name / "__init__.py").touch()
+    caption(*args, "--packages", packages)
+    assert texts(project) == dict.fromkeys(NAMES, "lumlamp, lamp, red lamp, 0.5\n") | MINE
+
+
+def _has_onnx() -> bool:
+    found = subprocess.run([sys.executable, "-c", "import onnx, onnxruntime"], capture_output=True, check=False)
+    return found.returncode == 0

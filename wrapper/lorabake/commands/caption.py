@@ -1,0 +1,169 @@
+"""caption."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import click
+
+from lorabake.commands.check import run_check, show_findings
+from lorabake.commands.help import command, current_translator
+from lorabake.commands.options import (
+    JSON_OPTION,
+    PATH_TYPE,
+    RECIPE_ARGUMENT,
+    CheckOptions,
+    get_environment,
+    make_text_layout,
+    user_trainer_options,
+)
+from lorabake.commands.output.console import write_err, write_out
+from lorabake.errors import RecipeError, SetupError
+from lorabake_schemas.messages import msg
+
+if TYPE_CHECKING:
+    from lorabake.jobs.caption import CaptionOutcome, CaptionPlan
+    from lorabake.jobs.caption_tool import CaptionTool
+    from lorabake.jobs.run import TrainerChoice
+
+
+class ToolRequest(NamedTuple):
+    """What was given of the command: its line, the model and packages of WD14, the longest time, and the trainer."""
+
+    line: str | None
+    weights: Path | None
+    packages: Path | None
+    timeout: float | None
+    choice: TrainerChoice
+
+
+def tool_options(function: Callable[..., None]) -> Callable[..., None]:
+    """--with, --weights, --packages, --timeout, --sd-scripts and --python, passed to the command as ``asked``."""
+
+    @functools.wraps(function)
+    def with_tool(
+        *,
+        line: str | None,
+        weights: Path | None,
+        packages: Path | None,
+        timeout: float | None,
+        choice: TrainerChoice,
+        **others: object,
+    ) -> None:
+        function(asked=ToolRequest(line, weights, packages, timeout, choice), **others)
+
+    options = (
+        click.option("--with", "line", metavar="COMMAND", help=msg("Tagger or captioner to run, in quotes.")),
+        click.option("--weights", type=PATH_TYPE, metavar="FOLDER", help=msg("Folder of the model for --with wd14.")),
+        click.option(
+            "--packages",
+            type=PATH_TYPE,
+            metavar="FOLDER",
+            help=msg("Folder of Python packages for --with wd14, after the trainer's own."),
+        ),
+        click.option(
+            "--timeout",
+            type=float,
+            metavar="SECONDS",
+            help=msg("Longest time for one start of COMMAND (default: 600 with {{image}}, else no limit)."),
+        ),
+        user_trainer_options,
+    )
+    made: Callable[..., None] = with_tool
+    for option in reversed(options):
+        made = option(made)
+    return made
+
+
+COMMAND_HELP = msg(
+    "Write captions for images that have none.\n\n"
+    "COMMAND is any tagger or captioner: with {{image}} it is started for each image and prints the text; with "
+    "{{folder}} (or {{images}}, a file that lists them) it is started once and writes a .txt file for each image. It "
+    "gets copies of the images. `--with wd14 --weights FOLDER` is sd-scripts' own WD14 script. lorabake puts token "
+    "and class in front and writes the caption file next to the image. A caption that has text is never changed."
+)
+
+
+@command(COMMAND_HELP)
+@RECIPE_ARGUMENT
+@click.option(
+    "--template",
+    metavar="TEXT",
+    help=msg('Text of each caption, such as "photo of {{token}} {{class}}"; {{caption}} is the text of COMMAND.'),
+)
+@click.option("--drop", multiple=True, metavar="TAGS", help=msg("Leave out these tags, separated by commas."))
+@click.option("--dry-run", is_flag=True, help=msg("Show the captions of the first images, and write nothing."))
+@JSON_OPTION
+@tool_options
+def caption(
+    recipe: Path, template: str | None, drop: tuple[str, ...], dry_run: bool, as_json: bool, asked: ToolRequest
+) -> None:
+    from lorabake.commands.output.caption import build_caption_report, format_caption_report
+    from lorabake.inputs.caption_text import check_template
+    from lorabake.jobs.caption import plan_captions
+
+    if asked.line is None and template is None:
+        raise click.UsageError(msg("pass a command with --with, or a text with --template"))
+    if template is not None and (wrong := check_template(template, with_command=asked.line is not None)):
+        raise click.UsageError(wrong)
+    if asked.timeout is not None and not asked.timeout > 0:
+        raise click.UsageError(msg("--timeout needs a number above 0"))
+    tool = _make_tool(asked.line, asked) if asked.line is not None else None
+    examination = run_check(recipe, CheckOptions())
+    if examination.recipe is None:
+        show_findings(examination, as_json=as_json)
+        raise RecipeError(msg("the recipe has errors"))
+    plan = plan_captions(
+        examination.recipe, examination.loaded.folder, examination.dataset, template=template, drop=drop
+    )
+    done = _write(plan, tool, dry_run=dry_run)
+    report = build_caption_report(recipe, plan, done, dry_run=dry_run)
+    write_out(format_caption_report(report, make_text_layout(), as_json=as_json))
+    if done.written and not dry_run and not as_json:
+        _show_check(recipe)
+    sys.exit(SetupError.exit_code if done.failed else 0)
+
+
+def _show_check(recipe: Path) -> None:
+    """What the recipe is like with its new captions."""
+    from lorabake.commands.output.findings import format_brief
+
+    if text := format_brief(run_check(recipe, CheckOptions()), make_text_layout(err=True)):
+        write_err(text)
+
+
+def _make_tool(line: str, asked: ToolRequest) -> CaptionTool:
+    from lorabake.commands.runs import find_named_trainer
+    from lorabake.jobs.caption_tool import TrainerPython, is_wd14, make_own_tool, make_wd14_tool, split_command
+    from lorabake.jobs.run import require_trainer
+
+    words, env = split_command(line), get_environment()
+    if not is_wd14(words):
+        if asked.weights is not None or asked.packages is not None:
+            raise click.UsageError(msg("--weights and --packages only work with --with wd14"))
+        return make_own_tool(words, Path.cwd(), env, asked.timeout)
+
+    def find_trainer() -> TrainerPython:
+        if (named := find_named_trainer(asked.choice)) is not None:
+            return TrainerPython(*named, own=False)
+        found = require_trainer(asked.choice, env)
+        return TrainerPython(found.checkout, found.python, own=True)
+
+    return make_wd14_tool(words[1:], asked.weights, asked.packages, find_trainer, env, asked.timeout)
+
+
+def _write(plan: CaptionPlan, tool: CaptionTool | None, *, dry_run: bool) -> CaptionOutcome:
+    from lorabake.commands.output.caption import describe_captioning
+    from lorabake.commands.output.progress import show_progress
+    from lorabake.jobs.caption import CaptionOutcome, write_template_captions, write_tool_captions
+
+    if not plan.targets:
+        return CaptionOutcome()
+    if tool is None:
+        return write_template_captions(plan, dry_run=dry_run)
+    with show_progress(sys.stderr, current_translator(), describe_captioning) as progress:
+        return write_tool_captions(plan, tool, dry_run=dry_run, progress=progress)

@@ -1,0 +1,81 @@
+"""What caption wrote, or would write."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from typing import TYPE_CHECKING
+
+from lorabake.commands.output.layout import bold, dim
+from lorabake_schemas.caption_report import CaptionReport
+from lorabake_schemas.messages import Message, literal, msg, nmsg, shorten_list
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from lorabake.commands.output.layout import TextLayout
+    from lorabake.jobs.caption import CaptionOutcome, CaptionPlan
+
+SHOWN = 5  # captions and failures that a terminal shows
+
+
+def describe_captioning(done: int, total: int) -> Message:
+    """The line of progress."""
+    return msg("writing captions: {done} of {total}", done=done, total=total)
+
+
+def build_caption_report(recipe: Path, plan: CaptionPlan, done: CaptionOutcome, *, dry_run: bool) -> CaptionReport:
+    return CaptionReport(
+        recipe=str(recipe),
+        dry_run=dry_run,
+        missing=len(plan.targets),
+        kept=plan.kept,
+        written=tuple(done.written),
+        failed=tuple(done.failed),
+        notes=plan.notes,
+        next=shlex.join(["lorabake", "check", str(recipe)]),
+    )
+
+
+def format_caption_report(report: CaptionReport, page: TextLayout, *, as_json: bool) -> str:
+    """The first captions, what failed, the counts, and the next command."""
+    if as_json:
+        return json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    lines = list[str]()
+    for each in report.written[:SHOWN]:
+        lines += [bold(page(each.file)), *page.paragraph(each.text, first="  ")]
+    if (rest := len(report.written) - SHOWN) > 0:
+        lines.append(dim(page(msg("and {n} more (list all with --json)", n=rest))))
+    for why, images in _group_failures(report).items():
+        names = shorten_list(images, SHOWN, literal)
+        lines += page.paragraph(msg("no caption for {images}: {why}", images=names, why=why))
+    for note in report.notes:
+        lines += page.paragraph(note)
+    lines += page.paragraph(_summarize(report))
+    if report.written and not report.dry_run:
+        lines += page.paragraph(msg("next: `{command}`", command=report.next))
+    return "\n".join(lines)
+
+
+def _summarize(report: CaptionReport) -> Message:
+    kept = nmsg(report.kept, "{n} image has one already", "{n} images have one already")
+    if not report.missing:
+        return msg("nothing to do: no image lacks a caption ({kept})", kept=kept)
+    n = len(report.written)
+    if report.dry_run:
+        would = nmsg(report.missing, "{n} image lacks a caption", "{n} images lack a caption")
+        return msg("{would}; {kept}; nothing was written (--dry-run)", would=would, kept=kept)
+    wrote = nmsg(n, "wrote {n} caption", "wrote {n} captions")
+    left = report.missing - n
+    if not left:
+        return msg("{wrote}; {kept}", wrote=wrote, kept=kept)
+    lacking = nmsg(left, "{n} image still lacks one", "{n} images still lack one")
+    return msg("{wrote}; {lacking}; {kept}", wrote=wrote, lacking=lacking, kept=kept)
+
+
+def _group_failures(report: CaptionReport) -> dict[Message, list[str]]:
+    """The images by what went wrong, which often is the same for all."""
+    found: dict[Message, list[str]] = {}
+    for failed in report.failed:
+        found.setdefault(failed.why, []).append(failed.image)
+    return found
