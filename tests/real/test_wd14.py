@@ -63,8 +63,8 @@ def test_its_tags_become_captions(tmp_path: Path, trainer: Trainer) -> None:
     for name, color in {"red": (250, 9, 9), "green": (9, 250, 9), "blue": (9, 9, 250)}.items():
         Image.new("RGB", (600, 400), color).save(tmp_path / "img" / f"{name}.png")
     (tmp_path / "r.toml").write_text(RECIPE)
-    options = ("--weights", "weights", "--packages", packages)
-    options += ("--sd-scripts", str(trainer.checkout), "--python", str(trainer.python))
+    named = ("--sd-scripts", str(trainer.checkout), "--python", str(trainer.python))
+    options = ("--weights", "weights", "--packages", packages, *named)
     done = subprocess.run(
         [sys.executable, "-m", "lorabake", "caption", "r.toml", "--with", "wd14", *options],
         cwd=tmp_path,

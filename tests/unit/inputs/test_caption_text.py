@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 
 from lorabake.inputs.caption_text import (
@@ -16,13 +18,13 @@ from lorabake_schemas.dataset import CaptionFacts, FolderFacts, ImageFacts
 from lorabake_schemas.recipe import Recipe
 
 
-def recipe(concept: dict[str, object], tags: object = "e621", **tables: object) -> Recipe:
+def recipe(concept: Mapping[str, object], tags: object = "e621", **tables: object) -> Recipe:
     return Recipe.model_validate(
         {
             "name": "lamp",
             "kind": "object",
             "base": {"model": "m.safetensors", "tags": tags},
-            "concept": [{"images": "img"} | concept],
+            "concept": [{"images": "img", **concept}],
         }
         | tables
     )
@@ -33,7 +35,7 @@ BURGER: dict[str, object] = {"token": "hmbrgrlora", "class": "food"}
 
 def write(
     text: str,
-    concept: dict[str, object] | None = None,
+    concept: Mapping[str, object] | None = None,
     *,
     tags: object = "e621",
     template: str | None = None,
