@@ -16,6 +16,7 @@ from lorabake.commands import (
     control,
     doctor,
     explain,
+    init,
     inspect,
     recipes,
     run,
@@ -75,7 +76,7 @@ class _MainGroup(CommandGroup):
     cls=_MainGroup,
     help=msg(
         "Train LoRAs with kohya's sd-scripts from a short recipe.\n\n"
-        "Try it with `lorabake quickstart`, or start from a recipe that ships: `lorabake recipes list`."
+        "Try it with `lorabake quickstart`, or start from your own images: `lorabake init FOLDER`."
     ),
     epilog=msg("`lorabake COMMAND --help` describes a command."),
 )
@@ -91,7 +92,7 @@ def main(ctx: click.Context, debug: bool) -> None:
 
 
 SECTIONS = {
-    msg("Start"): (run.quickstart, recipes.recipes),
+    msg("Start"): (run.quickstart, init.init, recipes.recipes),
     msg("Judge"): (check.check, check.plan, explain.explain, runs.diff),
     msg("Train"): (run.run, runs.resume, runs.rerun, check.compile_),
     msg("Watch"): (watch.ls, watch.status, watch.logs, control.attach, control.stop, watch.tensorboard),

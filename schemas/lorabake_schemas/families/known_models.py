@@ -34,6 +34,33 @@ def find_known_boards(model: str) -> tuple[str, ...]:
     return ("danbooru", "e621") if any(re.fullmatch(pattern, name) for name in names for pattern in known) else ()
 
 
+def find_trained_boards(model: str) -> tuple[str, ...]:
+    """The boards whose tags a model of this name was trained on; empty for an unknown name."""
+    one = {pattern: board for family in list_families() for pattern, board in family.board_models.items()}
+    names = _get_name_variants(model)
+    found = (board for pattern, board in one.items() if any(re.fullmatch(pattern, name) for name in names))
+    return find_known_boards(model) or tuple(dict.fromkeys(found))
+
+
+def guess_family(model: str) -> str | None:
+    """The family that a model's name has, for a file that does not show it; None for any other name."""
+    names = _get_name_variants(model)
+    return next(
+        (
+            family.name
+            for family in list_families()
+            if any(re.fullmatch(pattern, name) for pattern in family.name_patterns for name in names)
+        ),
+        None,
+    )
+
+
+def guess_v_prediction(model: str) -> bool | None:
+    """Whether a model's name says that it predicts v, for a file that does not show it; None if it says nothing."""
+    names = _get_name_variants(model)
+    return True if any(re.search(r"(^|[^a-z])v[-_ ]?pred", name) for name in names) else None
+
+
 def _get_name_variants(model: str) -> tuple[str, ...]:
     """The file or repository name in lower case, with and without its precision."""
     last = model.replace("\\", "/").rstrip("/").rpartition("/")[2].lower()

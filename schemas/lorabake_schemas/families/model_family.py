@@ -126,7 +126,9 @@ class ModelFamily(LoraFamily):
     Base models: ``context_width`` is the width of the text that the UNet attends to; ``text_encoder_prefix`` starts
     names of tensors that only checkpoints of this family have. ``native_sides`` are the sides of the original models
     by patterns of their names (is_stock_model), ``tag_model_sides`` those of well-known models trained on tags.
-    ``two_board_models`` are patterns of the names of models that know the tags of danbooru and of e621.
+    ``two_board_models`` are patterns of the names of models that know the tags of danbooru and of e621,
+    ``board_models`` those of models that know one of them, with its name. ``name_patterns`` are in names of checkpoints
+    of the family, where nothing else shows it.
     ``has_both_predictions``: its original models come with v-prediction and without.
 
     ``unet_parameters`` is how many numbers the UNet has.
@@ -158,6 +160,8 @@ class ModelFamily(LoraFamily):
     latent_step: int = 1
     tag_model_sides: Mapping[str, int] = field(default_factory=dict[str, int], hash=False)
     two_board_models: tuple[str, ...] = ()
+    board_models: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
+    name_patterns: tuple[str, ...] = ()
     has_both_predictions: bool = False
     script_options: Mapping[str, GuideValue[bool]] = field(default_factory=dict[str, GuideValue[bool]], hash=False)
     ignored_options: tuple[str, ...] = ()

@@ -26,6 +26,8 @@ FAMILY = ModelFamily(
         r"animefull-(final|latest)(-pruned)?|animesfw-(final|latest)(-pruned)?": 640,
         r"anything-?v?[345].*": 640,
     },
+    board_models={r"animefull.*|animesfw.*|anything-?v?[345].*": "danbooru", r"fluffyrock.*|fluffy-rock.*": "e621"},
+    name_patterns=(r"sd[-_ ]?v?1[-_.]?[45]?", r"v1-[1-5]", r"stable-diffusion-v1.*"),
     latent_cache_suffix="_sd.npz",  # strategy_sd.py:134-136
     shapes_file="shapes-sd15.txt",
     runs_pickles=True,  # MU:980

@@ -30,6 +30,8 @@ FAMILY = replace(
         r"stable-diffusion-2(-1)?|768-v-ema|v2-1_768-.*": 768,
     },
     tag_model_sides={},
+    board_models={},
+    name_patterns=(r"sd[-_ ]?v?2[-_.]?[01]?", r"v2-1", r"stable-diffusion-2.*"),
     has_both_predictions=True,
     shapes_file="shapes-sd2.txt",
     lora=LoraSigns(architectures=("stable-diffusion-v2",), versions=("sd_v2",)),

@@ -15,6 +15,9 @@ from lorabake_schemas.messages import msg
 
 FAMILY = ModelFamily(
     two_board_models=(r"noobai.*",),  # its model card
+    # By their model cards; Pony's authors keep what it was trained on to themselves, and people write e621's tags.
+    board_models={r".*illustrious.*|animagine.*": "danbooru", r"pony.*": "e621"},
+    name_patterns=(r"sd[-_ ]?xl.*", r".*xl([-_ .].*)?", r"pony.*", r".*illustrious.*", r"noobai.*", r"animagine.*"),
     name="sdxl",
     label="SDXL",
     script="sdxl_train_network.py",

@@ -18,6 +18,7 @@ from lorabake_schemas.comparison import LoraComparison
 from lorabake_schemas.doctor import DoctorReport
 from lorabake_schemas.error_report import ErrorReport
 from lorabake_schemas.explanation import ExplainReport
+from lorabake_schemas.init_report import InitReport
 from lorabake_schemas.inspection import InspectReport
 from lorabake_schemas.queue_report import QueueReport
 from lorabake_schemas.record import Inputs, Record
@@ -30,6 +31,7 @@ from lorabake_schemas.versions import CommitDifference
 SchemaName = Literal[
     "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
     "status", "logs", "error", "doctor", "table", "queue", "tags", "tag-edits", "caption",
+    "init",
 ]  # fmt: skip
 OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
     {
@@ -52,6 +54,7 @@ OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
         "tags": TagReport,
         "tag-edits": CaptionEditReport,
         "caption": CaptionReport,
+        "init": InitReport,
     }
 )
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 from lorabake_schemas.bucket_fit import Size
 from lorabake_schemas.dataset import IMAGE_EXTENSIONS, FolderFacts, ImageFacts, parse_repeat_folder
 from lorabake_schemas.guide.defaults import group_concepts
+from lorabake_schemas.guide.folder_names import read_folder_names
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.resolutions import list_training_resolutions
 from lorabake_schemas.guide.tags import FolderTags
@@ -193,24 +194,28 @@ def _list_unused_subfolders(situation: RuleContext, folder: FolderFacts) -> list
 
 
 def suggest_tables(situation: RuleContext, where: tuple[str | int, ...], folder: FolderFacts) -> tuple[str, ...]:
-    """A table of the recipe for each subfolder with images, as kohya's GUI reads their names: repeats, token, class.
+    """A table of the recipe for each subfolder with images, by what the folders' names say (``read_folder_names``).
 
-    Character/1_Outfit is an outfit of a character; a folder without repeats is one more of the same concept.
+    A folder without repeats is one more of the same concept.
     """
     recipe, lines = situation.recipe, list[str]()
     concept = recipe.concept[int(where[1])] if where[0] == "concept" else None
-    for path in _list_unused_subfolders(situation, folder)[:MAX_TABLES]:
-        repeats, words = parse_repeat_folder(basename(path)) or (None, "")
-        first, _, rest = words.partition(" ")
-        keys: dict[str, str | int | None] = (
-            {"class": words or recipe.regularization[int(where[1])].class_} if concept is None else {}
-        )
-        if concept is not None and "/" in path and words:
-            keys = {"token": basename(dirname(path)), "outfit": words, "class": concept.class_}
-        elif concept is not None:
-            keys = {"token": first or concept.token, "class": rest or concept.class_}
-        keys |= {"images": f"{normpath(folder.path)}/{path}", "num_repeats": repeats}
-        lines += [f"[[{where[0]}]]"]
+    paths = _list_unused_subfolders(situation, folder)[:MAX_TABLES]
+    for path, name in zip(paths, read_folder_names(paths), strict=True):
+        table, keys = str(where[0]), dict[str, str | int | None]()
+        if concept is None:
+            keys["class"] = name.class_ or name.token or recipe.regularization[int(where[1])].class_
+        elif name.role == "regularization":
+            table, keys = name.role, {"class": name.class_ or concept.class_ or "..."}
+        elif name.role == "concept":
+            named = name.repeats is not None
+            keys["token"] = (name.token if named else None) or concept.token
+            keys["outfit"] = name.outfit if named else None
+            keys["class"] = (name.class_ if named else None) or concept.class_
+        else:
+            continue
+        keys |= {"images": f"{normpath(folder.path)}/{path}", "num_repeats": name.repeats}
+        lines += [f"[[{table}]]"]
         lines += [f"{key} = {_quote(value)}" for key, value in keys.items() if value is not None]
         lines += [""]
     return tuple(lines[:-1])

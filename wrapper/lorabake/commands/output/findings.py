@@ -22,6 +22,7 @@ from lorabake_schemas.unjudged import evaluate_or_none
 
 if TYPE_CHECKING:
     from lorabake.analysis.check import AppliedIgnore, CheckResult
+    from lorabake_schemas.check_report import CheckReport
 
 OutputFormat = Literal["full", "concise", "json", "github"]
 SEVERITY_COLORS: Mapping[Severity, str] = MappingProxyType(
@@ -230,16 +231,20 @@ def describe_run_size(counted: Forecast) -> Message:
 
 
 def findings_to_json(result: CheckResult) -> str:
-    """As schemas/check.schema.json has it, with complete lists; the forecast is null if there is an error."""
+    """As schemas/check.schema.json has it."""
+    return json.dumps(make_check_report(result).model_dump(mode="json"), indent=2, ensure_ascii=False)
+
+
+def make_check_report(result: CheckResult) -> CheckReport:
+    """With complete lists; the forecast is null if there is an error."""
     from lorabake_schemas.check_report import CheckReport, IgnoredFinding  # slow to import, and text needs neither
 
-    table = CheckReport(
+    return CheckReport(
         recipe=str(result.loaded.path),
         findings=tuple(map(_complete_finding, sort_findings(result.findings))),
         ignored=tuple(IgnoredFinding(**dict(_complete_finding(w.finding)), reason=w.reason) for w in result.ignored),
         forecast=result.plan.forecast if result.plan else None,
     )
-    return json.dumps(table.model_dump(mode="json"), indent=2, ensure_ascii=False)
 
 
 def _complete_finding(finding: Finding) -> Finding:

@@ -1,0 +1,112 @@
+"""What the paths of image folders say: repeats, token, outfit and class, as kohya's GUI reads them and people write
+them; and which folders have no images of a concept at all.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from posixpath import basename, dirname, normpath
+from typing import Literal, NamedTuple
+
+from lorabake_schemas.dataset import parse_repeat_folder
+
+# What a folder has: images of a concept, regularization images, masks, or images that are not for training.
+FolderRole = Literal["concept", "regularization", "masks", "other"]
+_ROLES: tuple[tuple[FolderRole, re.Pattern[str]], ...] = (
+    ("masks", re.compile(r"(.*[ _-])?masks?")),
+    ("regularization", re.compile(r"(.*[ _-])?(regs?|regulari[sz]ation|class)([ _-]?images?)?")),
+    ("other", re.compile(r"logs?|models?|checkpoints?|outputs?|samples?|runs|backups?|unused|rejected|trash|old")),
+)
+# Names that say what is done with a folder and nothing about what its images show.
+_STRUCTURE = re.compile(
+    r"(train(ing)?|raw|source|my|cropped|final|sd|lora|kohya)?[ _-]?"
+    r"(imgs?|images?|pics?|pictures?|photos?|fotos?|imagens|set|data|datas?ets?|train(ing)?|inputs?|concepts?"
+    r"|characters?|people|styles?|subjects?|outfits?|lora|raw|source|folder|new folder|nova pasta|root|home|tmp)"
+    r"[ _-]?(data|images?|\(?\d+\)?)?"
+)
+
+
+class FolderName(NamedTuple):
+    """``repeats`` is the number in front of the name, None without one. Without one ``token`` is the plain name, which
+    may be anything. What a name does not say is None."""
+
+    role: FolderRole = "concept"
+    repeats: int | None = None
+    token: str | None = None
+    outfit: str | None = None
+    class_: str | None = None
+
+
+def is_structure(name: str) -> bool:
+    """Whether a folder's name is a usual one that says nothing about what is in it: img, dataset, photos."""
+    return _STRUCTURE.fullmatch(name.casefold().strip()) is not None
+
+
+def find_role(path: str) -> FolderRole:
+    """What a folder is for, by its own name and those of the folders above it in this path."""
+    names = [part.casefold().strip() for part in normpath(path).split("/")]
+    for name in names:
+        for role, pattern in _ROLES:
+            if pattern.fullmatch(name):
+                return role
+    return "concept"
+
+
+def read_folder_names(paths: Sequence[str]) -> tuple[FolderName, ...]:
+    """What each of the image folders below one folder says, by their paths from there; ``.`` is that folder itself.
+
+    ``10_token class`` is kohya's. Folders that share a character's folder are its outfits: ``Character/1_Outfit`` (the
+    guide's G6.17 has ``1_character, outfit``). One alone, without such neighbors, or several that start with the same
+    word are kohya's.
+    """
+    siblings: dict[str, list[str]] = defaultdict(list)
+    for path in paths:
+        if find_role(path) == "concept":
+            siblings[dirname(normpath(path))].append(basename(normpath(path)))
+    characters = {above for above, names in siblings.items() if _are_outfits(above, names)}
+    series = {dirname(above) for above in characters}
+    characters |= {above for above in siblings if dirname(above) in series and not is_structure(basename(above))}
+    names = [_read_path(normpath(path), characters) for path in paths]
+    classes = {name.class_.casefold() for name in names if name.role == "concept" and name.class_}
+    return tuple(_read_as_class(name) if _is_class_alone(name, classes) else name for name in names)
+
+
+def _is_class_alone(name: FolderName, classes: set[str]) -> bool:
+    """``1_woman`` beside ``10_token woman``: images of the class in general."""
+    own = name.token if name.repeats is not None and not name.class_ and not name.outfit else None
+    return own is not None and own.casefold() in classes
+
+
+def _read_as_class(name: FolderName) -> FolderName:
+    return FolderName("regularization", name.repeats, class_=name.token)
+
+
+def _are_outfits(above: str, names: Sequence[str]) -> bool:
+    firsts = {_split_name(name)[1].partition(" ")[0].casefold() for name in names}
+    return bool(above) and not is_structure(basename(above)) and len(firsts) > 1
+
+
+def _split_name(name: str) -> tuple[int | None, str]:
+    repeats, words = parse_repeat_folder(name) or (None, name)
+    return (repeats, words.strip()) if words.strip() else (None, name)
+
+
+def _read_path(path: str, characters: set[str]) -> FolderName:
+    role, name = find_role(path), basename(path)
+    repeats, words = _split_name(name)
+    if role == "regularization":
+        bare = find_role(words) == role or is_structure(words)
+        return FolderName(role, repeats, class_=None if bare else words)
+    if role != "concept" or path == ".":
+        return FolderName(role)
+    if dirname(path) in characters:
+        return FolderName(role, repeats, basename(dirname(path)), words)
+    if repeats is None:
+        return FolderName(role, token=None if is_structure(words) else words)
+    token, comma, rest = (part.strip() for part in words.partition(","))
+    if comma and token and rest:
+        return FolderName(role, repeats, token, rest)
+    token, _, rest = words.partition(" ")
+    return FolderName(role, repeats, token, class_=rest.strip() or None)

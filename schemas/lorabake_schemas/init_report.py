@@ -1,0 +1,42 @@
+"""What `lorabake init --json` prints."""
+
+from typing import Literal
+
+from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
+from lorabake_schemas.check_report import CheckReport
+from lorabake_schemas.guide.folder_names import FolderRole
+from lorabake_schemas.recipe import TagStyle
+
+
+class InitFolder(StrictModel):
+    """A folder with images that was found. ``captions`` counts images that have one, ``style`` is what they are made
+    of. ``used`` is whether the recipe names it."""
+
+    path: EscapedText
+    role: FolderRole
+    used: bool = True
+    images: int = 0
+    captions: int = 0
+    style: TagStyle | None = None
+    token: EscapedText | None = None
+
+
+class InitAssumption(StrictModel):
+    """Something that could not be seen: a question, and the answer that the recipe has. Empty is none."""
+
+    key: EscapedText
+    question: MessageText
+    answer: EscapedText = ""
+
+
+class InitReport(StrictModel):
+    """``recipe`` is the file that was written. ``model`` is null if no base model was found: the recipe has a
+    placeholder then. ``unread`` counts files in formats that sd-scripts does not read, by extension."""
+
+    version: Literal[1] = 1
+    recipe: EscapedText
+    model: EscapedText | None
+    folders: TupleOf[InitFolder]
+    assumed: TupleOf[InitAssumption]
+    unread: dict[str, int]
+    check: CheckReport

@@ -1,0 +1,327 @@
+"""From what was found in a folder to the content of a recipe, with the questions that are left. Pure.
+
+Nothing is asked that can be seen, and an answer replaces what was seen.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from pydantic import TypeAdapter, ValidationError
+
+from lorabake.analysis.caption_summary import IsKnown
+from lorabake.analysis.draft_base import BaseDraft, ModelChoice, draft_base
+from lorabake.analysis.draft_concepts import (
+    DEFAULT_TOKEN,
+    Answers,
+    ConceptDraft,
+    clean_word,
+    draft_concepts,
+    name_subject,
+)
+from lorabake.inputs.image_tree import FoundDataset, FoundFolder
+from lorabake_schemas.families.registry import list_family_names
+from lorabake_schemas.guide.folder_names import is_structure
+from lorabake_schemas.guide.rules.trigger import make_unknown_word
+from lorabake_schemas.guide.tags import normalize_tag
+from lorabake_schemas.guide.vocabulary import get_kind_tags, is_clothing, is_common_tag
+from lorabake_schemas.machine import Family
+from lorabake_schemas.messages import Message, literal, msg, shorten_list
+from lorabake_schemas.recipe import RecipeKind
+from lorabake_schemas.values import FilePath, RunName, Tag
+
+QuestionKey = Literal["model", "family", "kind", "token", "class"]
+KINDS: tuple[RecipeKind, ...] = get_args(RecipeKind)
+PERSON = "person"  # the class of photographs of somebody
+_STYLE_NAME = re.compile(r"(.*[ _-])?(art[ _-]?)?(style|artist|estilo)s?")
+_LIVING = frozenset(
+    {"anthro", "feral", "humanoid", "animal", "creature", "monster", "dragon", "taur", "semi-anthro", "cat", "dog",
+     "fox", "wolf", "horse", "bird", "canine", "feline"}
+)  # fmt: skip
+_GESTURES = frozenset({"pose", "gesture", "expression", "concept", "action", "effect", "composition", "background"})
+# Under [captions] if all folders agree, else under each [[concept]].
+SHARED_KEYS = ("caption_extension", "enable_wildcard", "shuffle_caption", "keep_tokens_separator", "keep_tokens")
+Namer = Callable[[Path], str]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Something that cannot be seen. ``default`` is what the recipe has without an answer, empty for nothing.
+    ``choices`` are the only answers, if there are any."""
+
+    key: QuestionKey
+    text: Message
+    default: str = ""
+    choices: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """The content of a recipe as tomllib would read it, its comments by key, and the questions whose defaults it has.
+    ``concepts`` are what its [[concept]] tables were made of."""
+
+    content: dict[str, Any]
+    comments: Mapping[tuple[str | int, ...], str]
+    head: tuple[str, ...]
+    concepts: tuple[ConceptDraft, ...]
+    questions: tuple[Question, ...]
+    model: ModelChoice
+
+
+def find_answer_fault(key: str, value: str) -> Message | None:
+    """Why a recipe does not take this answer, None if it does."""
+    kind: Any = {"family": Family, "kind": RecipeKind, "name": RunName, "model": FilePath}.get(key, Tag)
+    try:
+        TypeAdapter[object](kind).validate_python(value)
+    except ValidationError as error:
+        context = error.errors()[0].get("ctx", {})
+        choices = {"family": list_family_names(), "kind": KINDS}.get(key)
+        said = context.get("said")
+        if choices:
+            return msg("is not one of {choices}", choices=", ".join(choices))
+        return said if isinstance(said, Message) else msg("is not usable here")
+    return None
+
+
+def draft_recipe(
+    found: FoundDataset, model: ModelChoice, answers: Answers, name_path: Namer, is_known: IsKnown
+) -> Draft:
+    """``name_path`` is how the recipe names a path, ``is_known`` whether CLIP has a single token for a word."""
+    drafts = draft_concepts(found, answers, is_known)
+    kind, sure = choose_kind(found, drafts, answers)
+    open_token = _needs_token(drafts, kind)
+    if open_token:
+        token, class_ = (
+            _default_token(found, is_known),
+            PERSON if kind == "character" and not drafts[0].captioned else None,
+        )
+        drafts = [name_subject(each, token, class_) for each in drafts]
+    base = draft_base(model, answers, drafts)
+    content, comments = _assemble(found, drafts, base, name_path)
+    content |= {"name": choose_name(found, drafts, answers), "kind": kind}
+    comments[("kind",)] = "character, style, object, clothing, concept or outfits"
+    return Draft(
+        content=content,
+        comments=comments,
+        head=_describe(found, drafts),
+        concepts=tuple(drafts),
+        questions=tuple(_list_questions(model, base, answers, drafts, kind if not sure else None, open_token)),
+        model=model,
+    )
+
+
+def choose_kind(found: FoundDataset, drafts: Sequence[ConceptDraft], answers: Answers) -> tuple[RecipeKind, bool]:
+    """What is trained, and whether that can be seen: by outfits, by the class, by the captions, by the name."""
+    if answers.kind:
+        return answers.kind, True
+    if len({each.outfit for each in drafts if each.outfit}) > 1:
+        return "outfits", True
+    classes = [normalize_tag(each.class_ or each.folder.name.class_ or "") for each in drafts]
+    words = [*classes, *(normalize_tag(each.folder.path.name) for each in drafts), normalize_tag(found.root.name)]
+    if any(map(_STYLE_NAME.fullmatch, words)):
+        return "style", True
+    for word in filter(None, classes):
+        if kind := _find_kind_of_class(word):
+            return kind, True
+    return _guess_kind(drafts)
+
+
+def _guess_kind(drafts: Sequence[ConceptDraft]) -> tuple[RecipeKind, bool]:
+    """By the captions; images without any are most often photographs of somebody."""
+    if not all(each.captioned for each in drafts):
+        return "character", False
+    people = all(each.summary.people for each in drafts)
+    if any(each.token for each in drafts):
+        return ("character", True) if people else ("object", False)
+    alike = len(drafts) == 1 and drafts[0].summary.features
+    return ("character" if people and alike else "style"), False
+
+
+def _find_kind_of_class(word: str) -> RecipeKind | None:
+    """By the general word for it; None for a word that may be of any kind."""
+    if word in _LIVING or word in get_kind_tags("person"):
+        return "character"
+    if word in _GESTURES:
+        return "concept"
+    if is_clothing(word):
+        return "clothing"
+    return "object" if word in get_kind_tags("classes") else None
+
+
+def _needs_token(drafts: Sequence[ConceptDraft], kind: RecipeKind) -> bool:
+    """Whether images would be trained without any text, or a subject without a word for it."""
+    bare = [each for each in drafts if not each.token]
+    return bool(bare) and (kind != "style" or not all(each.captioned for each in bare))
+
+
+def _default_token(found: FoundDataset, is_known: IsKnown) -> str:
+    """The folder's own name, unless that is a usual one for a folder; made unknown where CLIP has a word for it."""
+    name = clean_word(found.root.name)
+    plain = name and re.sub(r"\W+", "", name.casefold())
+    if not plain or is_structure(found.root.name):
+        return DEFAULT_TOKEN
+    return make_unknown_word(plain) if is_known(plain) or is_common_tag(plain) else plain
+
+
+def choose_name(found: FoundDataset, drafts: Sequence[ConceptDraft], answers: Answers) -> str:
+    """The answer, else the only token, else what the folder or the one that it is in is called."""
+    tokens = {each.token for each in drafts}
+    names = (answers.name, tokens.pop() if len(tokens) == 1 else None, found.root.name, found.root.parent.name)
+    for at, name in enumerate(names):
+        plain = re.sub(r"[^\w .+()-]+|^\.+", "", name or "").strip()[:60].strip()
+        if plain and (at < 2 or not is_structure(plain)):
+            return plain
+    return "my-lora"
+
+
+def _list_questions(
+    model: ModelChoice,
+    base: BaseDraft,
+    answers: Answers,
+    drafts: Sequence[ConceptDraft],
+    unsure: RecipeKind | None,
+    open_token: bool,
+) -> list[Question]:
+    asked = list[Question]()
+    if answers.model is None and (model.model is None or model.others):
+        text = msg("Base model (a .safetensors file, a folder or a Hugging Face id)")
+        if model.others:
+            text = msg(
+                "Base model (found: {names})", names=shorten_list((model.model or "", *model.others), 5, literal)
+            )
+        asked.append(Question("model", text, model.model or ""))
+    elif not model.missing and not (model.facts and model.facts.family) and answers.family is None:
+        default = str(base.keys.get("family", ""))
+        asked.append(Question("family", msg("Family of the base model"), default, list_family_names()))
+    if unsure:
+        asked.append(Question("kind", msg("What do the images show?"), unsure, KINDS))
+    if open_token and answers.token is None:
+        asked.append(Question("token", msg("Trigger word, one that the model does not know"), drafts[0].token or ""))
+    bare = any(not each.captioned and each.token for each in drafts)
+    if bare and answers.class_ is None and (open_token or not all(each.class_ for each in drafts)):
+        shown = next((each.class_ for each in drafts if each.class_), "")
+        asked.append(Question("class", msg("What it is, in a word that the model knows"), shown))
+    return asked
+
+
+def _assemble(
+    found: FoundDataset, drafts: Sequence[ConceptDraft], base: BaseDraft, name_path: Namer
+) -> tuple[dict[str, Any], dict[tuple[str | int, ...], str]]:
+    comments: dict[tuple[str | int, ...], str] = {("base", key): text for key, text in base.comments.items()}
+    balanced = all(each.folder.name.repeats in {None, 1} for each in drafts)
+    tables = list[dict[str, Any]]()
+    for at, each in enumerate(drafts):
+        table = _write_concept(each, base, found, name_path)
+        if not balanced:
+            table["num_repeats"] = each.folder.name.repeats or 1
+        tables.append(table)
+        comments |= (
+            {("concept", at, key): text for key, text in _comment_concept(each, table).items()} if not at else {}
+        )
+    shared = {key: tables[0].get(key) for key in SHARED_KEYS if all(t.get(key) == tables[0].get(key) for t in tables)}
+    shared = {key: value for key, value in shared.items() if value is not None}
+    tables = [{key: value for key, value in table.items() if key not in shared} for table in tables]
+    for key in shared:
+        if text := comments.pop(("concept", 0, key), ""):
+            comments["captions", key] = text
+    content: dict[str, Any] = {
+        "base": base.keys,
+        "concept": tables,
+        "regularization": [_write_regularization(each, drafts, name_path) for each in found.of_role("regularization")],
+        "train": {"optimizer": "Prodigy"},
+        "captions": shared,
+    }
+    comments["train", "optimizer"] = "finds the learning rate by itself"
+    if content["regularization"]:
+        comments["regularization", 0] = (
+            "Images of the class in general, so that it stays what it is. Remove to train without."
+        )
+    return content, comments
+
+
+def _write_concept(draft: ConceptDraft, base: BaseDraft, found: FoundDataset, name_path: Namer) -> dict[str, Any]:
+    facts, summary = draft.folder.facts, draft.summary
+    table: dict[str, Any] = {
+        "token": draft.token,
+        "class": draft.class_,
+        "outfit": draft.outfit,
+        "images": name_path(draft.folder.path),
+        "masks": _find_masks(draft.folder, found, name_path),
+    }
+    if draft.folder.offer and draft.folder.offer.usable:
+        table["metadata_file"] = name_path(Path(draft.folder.offer.path))
+        table.pop("masks", None)  # sd-scripts cannot combine them (S49)
+    elif not draft.captioned and not _has_other_captions(draft.folder):
+        table["captions"] = "none"
+        if table["masks"]:  # which have no class tokens (CU:225)
+            table["caption_prefix"] = " ".join(draft.words) or None
+    elif facts.caption_extension != ".txt":
+        table["caption_extension"] = facts.caption_extension
+    if draft.captioned and summary.natural and base.styles != ("natural",):
+        table["tags"] = "natural"
+    if summary.several_lines:
+        table["enable_wildcard"] = True
+        table["shuffle_caption"] = False if summary.sentences_among_lines else None
+    table["keep_tokens_separator"] = summary.mark or None
+    table["keep_tokens"] = draft.front
+    if draft.prefix:
+        table["caption_prefix"] = draft.prefix
+    return {key: value for key, value in table.items() if value is not None}
+
+
+def _has_other_captions(folder: FoundFolder) -> bool:
+    """Whether there are captions that are not read, so that none would be wrong: the check names them."""
+    facts = folder.facts
+    return bool(facts.others or facts.miscased or folder.offer) or 2 * len(facts.orphans) >= len(facts.images)
+
+
+def _comment_concept(draft: ConceptDraft, table: Mapping[str, Any]) -> dict[str, str]:
+    origin = {
+        "captions": "what the captions start with",
+        "name": "from the folder's name",
+        "default": "the trigger word: a word that the model does not know",
+    }
+    texts = {
+        "token": origin.get(draft.seen, "the trigger word"),
+        "class": "what it is, in a word that the model knows",
+        "captions": "there are none: every image is trained as token and class",
+        "caption_prefix": "in front of each caption, which do not start with it",
+        "enable_wildcard": "every line of a caption file is a caption",
+        "keep_tokens": "tags at the start of each caption that stay there",
+        "num_repeats": "from the folder's name: how often each image is used in an epoch",
+    }
+    return {key: text for key, text in texts.items() if key in table}
+
+
+def _write_regularization(folder: FoundFolder, drafts: Sequence[ConceptDraft], name_path: Namer) -> dict[str, Any]:
+    repeats, classes = folder.name.repeats, [each.class_ for each in drafts if each.class_]
+    class_ = clean_word(folder.name.class_) or next(iter(classes), None) or drafts[0].token or PERSON
+    table = {"class": class_, "images": name_path(folder.path)}
+    return table | ({"num_repeats": repeats} if repeats and repeats > 1 else {})
+
+
+def _find_masks(folder: FoundFolder, found: FoundDataset, name_path: Namer) -> str | None:
+    """The folder of masks that has one for every image and nothing else, as sd-scripts needs it (S49)."""
+    stems = {image.name.rpartition(".")[0] for image in folder.facts.images}
+    for each in found.of_role("masks"):
+        if stems and stems == {image.name.rpartition(".")[0] for image in each.facts.images}:
+            return name_path(each.path)
+    return None
+
+
+def _describe(found: FoundDataset, drafts: Sequence[ConceptDraft]) -> tuple[str, ...]:
+    """The first lines of the recipe: what was found."""
+    images = sum(each.summary.images for each in drafts)
+    captions = sum(each.summary.count for each in drafts)
+    first = (
+        f"Made by `lorabake init` from {found.root.name or '/'}: {images} images in {len(drafts)} "
+        f"{'folder' if len(drafts) == 1 else 'folders'}, {captions or 'none'} with a caption."
+    )
+    return (
+        first,
+        "Everything that is not written here has a default: `lorabake plan` shows every setting and its source.",
+    )

@@ -1,0 +1,115 @@
+"""What `lorabake init` found, what it assumed, and what to do next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorabake.commands.output.findings import format_report, make_check_report
+from lorabake.commands.output.layout import TextLayout
+from lorabake_schemas.init_report import InitAssumption, InitFolder, InitReport
+from lorabake_schemas.messages import Message, join_list, literal, msg, nmsg
+from lorabake_schemas.recipe import TagStyle
+
+if TYPE_CHECKING:
+    from lorabake.analysis.check import CheckResult
+    from lorabake.analysis.draft import Draft
+    from lorabake.inputs.image_tree import FoundDataset
+
+MAX_ROWS = 12  # folders that are listed
+STYLES: dict[TagStyle, Message] = {
+    "danbooru": msg("Danbooru tags"),
+    "e621": msg("e621 tags"),
+    "natural": msg("sentences"),
+}
+ROLES = {"regularization": msg("regularization images"), "masks": msg("masks"), "other": msg("not used")}
+MODEL_RULE = "G4.7"
+
+
+def make_init_report(path: Path, found: FoundDataset, draft: Draft, result: CheckResult) -> InitReport:
+    """Everything that `--json` prints, and that the text is made of."""
+    concepts = {each.folder.path: each for each in draft.concepts}
+    masks = {concept.get("masks") for concept in draft.content["concept"]}
+    folders = [
+        InitFolder(
+            path=_relative(each.path, found.root),
+            role=each.name.role,
+            used=each.name.role != "masks" or any(name and Path(name).name == each.path.name for name in masks),
+            images=len(each.facts.images),
+            captions=concepts[each.path].summary.count if each.path in concepts else 0,
+            style=concepts[each.path].summary.style if each.path in concepts else None,
+            token=concepts[each.path].token if each.path in concepts else None,
+        )
+        for each in found.folders
+    ]
+    folders += [InitFolder(path=_relative(each, found.root), role="other", used=False) for each in found.left_out]
+    return InitReport(
+        recipe=str(path),
+        model=draft.model.model,
+        folders=tuple(folders),
+        assumed=tuple(InitAssumption(key=q.key, question=q.text, answer=q.default) for q in draft.questions),
+        unread=dict(found.unread),
+        check=make_check_report(result),
+    )
+
+
+def _relative(path: Path, root: Path) -> str:
+    try:
+        return path.relative_to(root).as_posix()
+    except ValueError:
+        return path.as_posix()
+
+
+def format_init(report: InitReport, result: CheckResult, layout: TextLayout) -> str:
+    """What was found and assumed, the findings as `lorabake check` shows them, and the next command."""
+    lines = [layout(msg("wrote {path}", path=report.recipe))]
+    lines += [f"  {layout(_describe_folder(each))}" for each in report.folders[:MAX_ROWS]]
+    if len(report.folders) > MAX_ROWS:
+        more = len(report.folders) - MAX_ROWS
+        lines.append(f"  {layout(nmsg(more, '{n} more folder', '{n} more folders'))}")
+    if report.model:
+        lines.append(f"  {layout(msg('base model: {model}', model=report.model))}")
+    if report.unread:
+        names = join_list([literal(f"{count} {ending}") for ending, count in report.unread.items()], ", ")
+        lines.append(f"  {layout(msg('not read by sd-scripts: {names}', names=names))}")
+    assumed = [literal(f"{each.key} = {each.answer}") for each in report.assumed if each.answer]
+    if assumed:
+        said = msg("assumed: {values} (change them in the recipe if they are wrong)", values=join_list(assumed, ", "))
+        lines.append(f"  {layout(said)}")
+    return "\n".join([*lines, "", format_report(result, layout), *_next_steps(report, result, layout)])
+
+
+def _describe_folder(folder: InitFolder) -> Message:
+    if folder.role != "concept":
+        what = ROLES[folder.role] if folder.used else ROLES["other"]
+        return msg("{path}: {what}", path=folder.path, what=what)
+    said = nmsg(folder.images, "{path}: {n} image", "{path}: {n} images", path=folder.path)
+    if folder.captions:
+        kind = STYLES[folder.style or "danbooru"]
+        said = nmsg(
+            folder.captions, "{before}, {n} caption ({kind})", "{before}, {n} captions ({kind})", before=said, kind=kind
+        )
+    else:
+        said = msg("{before}, no captions", before=said)
+    return msg("{before}, token {token}", before=said, token=folder.token) if folder.token else said
+
+
+def _next_steps(report: InitReport, result: CheckResult, layout: TextLayout) -> Sequence[str]:
+    check, run, caption = (shlex.join(["lorabake", verb, report.recipe]) for verb in ("check", "run", "caption"))
+    steps = list[Message]()
+    if not any(folder.captions for folder in report.folders if folder.role == "concept"):
+        steps.append(
+            msg("to write captions with a tagger or from a template: {command}", command=literal(f"{caption} --help"))
+        )
+    others = [finding for finding in result.errors if finding.rule != MODEL_RULE]
+    if others:
+        steps.append(msg("next: fix the errors, then run `{command}`", command=check))
+    elif result.errors:
+        steps.append(
+            msg("next: write the path of your model as model under [base], then run `{command}`", command=check)
+        )
+    else:
+        steps.append(msg("next: {command}", command=run))
+    return [line for step in steps for line in layout.paragraph(step)]

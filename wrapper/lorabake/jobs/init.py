@@ -1,0 +1,132 @@
+"""A first recipe from a folder of images: look, draft, write."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lorabake.analysis.draft import Draft, draft_recipe
+from lorabake.analysis.draft_base import ModelChoice
+from lorabake.analysis.draft_concepts import Answers
+from lorabake.errors import MachineError, RecipeError
+from lorabake.inputs import clip_tokens
+from lorabake.inputs.base_model import inspect_base_model, looks_like_hub_id
+from lorabake.inputs.dataset import ScanOptions
+from lorabake.inputs.image_tree import FoundDataset, find_dataset
+from lorabake.recipe.foreign import START_SIZE, recognize_bytes
+from lorabake.recipe.writing import create_recipe_file, write_recipe
+from lorabake.util.files import exists, is_file, open_file
+from lorabake.util.path_case import recipe_relative_path
+from lorabake_schemas.dataset import IMAGE_EXTENSIONS
+from lorabake_schemas.guide.rules.dataset import FOLDER_PROBLEMS
+from lorabake_schemas.messages import Message, literal, msg, shorten_list
+
+IMPORTED = (".json", ".toml", ".yaml", ".yml", ".sh", ".bat", ".ps1", ".safetensors")
+
+
+@dataclass(frozen=True, slots=True)
+class InitOrder:
+    """``folder`` has the images. ``output`` is the recipe's file or folder, None for one named after the LoRA in
+    ``here``, which is where the program was started."""
+
+    folder: Path
+    output: Path | None
+    here: Path
+
+
+def look_around(order: InitOrder, scanning: ScanOptions) -> FoundDataset:
+    """What is in the folder and near it. Raises MachineError for a file or a folder that cannot be read, RecipeError
+    for one without images.
+    """
+    root = Path(order.here, order.folder).absolute()
+    if is_file(root):
+        raise RecipeError(*_describe_file(order.folder, root))
+    try:
+        found = find_dataset(root, [order.here.absolute()], scanning)
+    except ValueError as error:
+        why = str(error)
+        said = msg("cannot read the folder {path}: {problem}", path=order.folder, problem=FOLDER_PROBLEMS.get(why, why))
+        if why == "missing":
+            said = msg("the folder {path} does not exist", path=order.folder)
+        raise MachineError(said, msg("pass the folder that contains your images: `lorabake init FOLDER`")) from error
+    if not found.of_role("concept"):
+        raise _describe_empty(order.folder, found)
+    return found
+
+
+def _describe_file(shown: Path, path: Path) -> tuple[Message, tuple[()], Message]:
+    """A file in the place of a folder: what it is, and the command that takes it."""
+    folder = shown.parent
+    if path.suffix.lower() in IMAGE_EXTENSIONS:
+        said = msg("{path} is an image, not a folder", path=shown)
+        return said, (), msg("pass its folder: `lorabake init {folder}`", folder=folder)
+    if path.suffix.lower() in IMPORTED:
+        said = msg("{path} is a file, not a folder of images", path=shown)
+        return said, (), msg("to make a recipe of it, run `lorabake import {path}`", path=shown)
+    try:
+        with open_file(path) as file:
+            what = recognize_bytes(file.read(START_SIZE))
+    except OSError:
+        what = None
+    said = msg("{path} is {what}, not a folder of images", path=shown, what=what[0] if what else msg("a file"))
+    return said, (), msg("pass the folder that contains your images: `lorabake init FOLDER`")
+
+
+def _describe_empty(shown: Path, found: FoundDataset) -> RecipeError:
+    hint = msg("add png, jpg, jpeg, webp or bmp files, or pass another folder: `lorabake init FOLDER`")
+    if found.unread:
+        names = [f"{count} {ending}" for ending, count in found.unread.most_common()]
+        said = msg(
+            "sd-scripts reads none of the images in {path}: {names}", path=shown, names=shorten_list(names, 3, literal)
+        )
+        return RecipeError(said, hint=msg("convert them to PNG or JPEG"))
+    if found.folders:
+        names = [each.path.name for each in found.folders]
+        said = msg(
+            "{path} contains only masks or regularization images: {names}",
+            path=shown,
+            names=shorten_list(names, 3, literal),
+        )
+        return RecipeError(said, hint=hint)
+    return RecipeError(msg("no images in {path} and its subfolders", path=shown), hint=hint)
+
+
+def make_draft(order: InitOrder, found: FoundDataset, answers: Answers) -> Draft:
+    """The recipe as far as it is known now."""
+    folder = order.here / (order.output.parent if order.output and not order.output.is_dir() else order.output or ".")
+
+    def name_path(path: Path) -> str:
+        return recipe_relative_path(path, folder.absolute())
+
+    return draft_recipe(
+        found, _choose_model(order, found, answers, folder.absolute()), answers, name_path, clip_tokens.is_known_word
+    )
+
+
+def _choose_model(order: InitOrder, found: FoundDataset, answers: Answers, folder: Path) -> ModelChoice:
+    """The answer, which is a path from where the program was started; else what was found."""
+    if answers.model is None:
+        names = [recipe_relative_path(each.path, folder) for each in found.models]
+        facts = found.models[0].facts if found.models else None
+        return ModelChoice(names[0] if names else None, facts, tuple(names[1:]))
+    path = Path(order.here, answers.model).expanduser().absolute()
+    local = exists(path) or not looks_like_hub_id(answers.model)
+    model = recipe_relative_path(path, folder) if local else answers.model
+    return ModelChoice(model, inspect_base_model(model, folder, answers.family))
+
+
+def write_draft(order: InitOrder, draft: Draft) -> Path:
+    """Write the recipe to a new file. Raises MachineError if it exists, RecipeError for what no recipe can name."""
+    name = f"{draft.content['name']}.toml"
+    path = order.output or Path(name)
+    if path.is_dir():
+        path /= name
+    check = f"Check it, then train: lorabake check {path.name} && lorabake run {path.name}"
+    try:
+        text = write_recipe(draft.content, [*draft.head, check], draft.comments)
+        text.encode()
+    except UnicodeError as error:
+        said = msg("the name of a file or folder is not valid UTF-8, so a recipe cannot contain it")
+        raise RecipeError(said, hint=msg("rename it")) from error
+    create_recipe_file(order.here / path, text)
+    return path
