@@ -24,8 +24,8 @@ def draw(folder: Path, count: int, caption: Callable[[int], str] | None = None, 
     """``count`` images that differ, with captions in files that end in ``text``."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(first, first + count):
-        image = Image.new("RGB", (512 + 64 * (number % 3), 640 - 64 * (number % 2)), (number * 37 % 256, 90, 60))
-        ImageDraw.Draw(image).ellipse((20 + 9 * number, 30, 200 + 7 * number, 300), fill=(200, number * 53 % 256, 10))
+        image = Image.new("RGB", (96 + 8 * (number % 3), 120 - 8 * (number % 2)), (number * 37 % 256, 90, 60))
+        ImageDraw.Draw(image).ellipse((4 + number, 6, 60 + number, 70), fill=(200, number * 53 % 256, 10))
         ending = ends[number % len(ends)]
         image.save(folder / (name.format(number) + ending))
         if caption is not None:
@@ -173,7 +173,7 @@ def with_masks(root: Path) -> Path:
     for file in sorted((root / "set").glob("*.png")):
         with Image.open(file) as image:
             mask = Image.new("L", image.size)
-        ImageDraw.Draw(mask).rectangle((50, 50, 300, 300), fill=255)
+        ImageDraw.Draw(mask).rectangle((9, 9, 60, 60), fill=255)
         mask.save(root / "masks" / file.name)
     return root
 

@@ -2,36 +2,286 @@
 
 from __future__ import annotations
 
+import tomllib
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from PIL import Image
 
-from dataset_layouts import LAYOUTS
+from dataset_layouts import LAYOUTS, draw, sentences, tags
 from lorabake.analysis.check import CheckResult, check_recipe
-from lorabake.analysis.draft import Draft
+from lorabake.analysis.draft import Draft, find_answer_fault
 from lorabake.analysis.draft_concepts import Answers
+from lorabake.errors import LorabakeError, MachineError, RecipeError
 from lorabake.inputs.dataset import ScanOptions
 from lorabake.jobs.init import InitOrder, look_around, make_draft, write_draft
 from lorabake_schemas.machine import MachineFacts
+from ordinary import ordinary_user
 from situations import write_base
 
 MACHINE = MachineFacts(system="Linux", cpus=2, memory_bytes=16 << 30)
 
 
-def start(folder: Path, here: Path, **answers: str) -> tuple[Draft, CheckResult]:
-    order = InitOrder(folder, None, here)
-    found = look_around(order, ScanOptions())
-    draft = make_draft(order, found, Answers(**answers))  # type: ignore[arg-type]
-    path = write_draft(order, draft)
-    return draft, check_recipe(here / path, MACHINE)
+def start(folder: Path, here: Path, answers: Answers | None = None, output: Path | None = None) -> tuple[Draft, Path]:
+    order = InitOrder(folder, output, here)
+    draft = make_draft(order, look_around(order, ScanOptions()), answers or Answers())
+    return draft, here / write_draft(order, draft)
+
+
+def check(path: Path) -> CheckResult:
+    return check_recipe(path, MACHINE)
+
+
+def read(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text("utf-8"))
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_every_layout_gives_a_recipe_without_an_error(tmp_path: Path, name: str) -> None:
     write_base(tmp_path / "models" / "base.safetensors")
-    folder = LAYOUTS[name](tmp_path / "data")
-    draft, result = start(folder, tmp_path)
-    print("=====", name)
-    print((tmp_path / f"{draft.content['name']}.toml").read_text("utf-8").split("yyyy")[-1])
-    print([q.key for q in draft.questions], sorted({f"{f.severity}:{f.rule}" for f in result.findings}))
+    _, path = start(LAYOUTS[name](tmp_path / "data"), tmp_path)
+    result = check(path)
     assert [(each.rule, each.message) for each in result.errors] == []
+    assert result.plan is not None
+    assert read(path)["base"]["model"] == "models/base.safetensors"
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_without_a_model_nothing_else_is_missing(tmp_path: Path, name: str) -> None:
+    draft, path = start(LAYOUTS[name](tmp_path / "data"), tmp_path)
+    assert {each.rule for each in check(path).errors} == {"G4.7"}
+    assert draft.questions[0].key == "model"
+
+
+# Each layout with what its recipe has: kind, then token, outfit, class and images of each concept.
+SEEN: Mapping[str, tuple[str, list[tuple[str | None, str | None, str | None, str]]]] = {
+    "kohya_tree": ("character", [("ohwx", None, "man", "img/20_ohwx man")]),
+    "kohya_img_itself": ("character", [("ohwx", None, "man", "img/20_ohwx man")]),
+    "kohya_numbered_folder_itself": ("character", [("ohwx", None, "man", "img/20_ohwx man")]),
+    "kohya_no_captions": ("character", [("zkw", None, "woman", "img/40_zkw woman")]),
+    "flat_with_tags": ("character", [("mztsn", None, "feral", "mizutsune")]),
+    "flat_tagged_without_trigger": ("character", [("hatsunemiku", None, None, "hatsune miku")]),
+    "flat_photographs": ("character", [("ohwxlora", None, "person", "photos")]),
+    "photographs_by_name": ("character", [("annaschmidt", None, "person", "Anna Schmidt")]),
+    "folder_per_concept": ("character", [("bluecatx", None, "cat", "bluecatx"), ("redfoxy", None, "fox", "redfoxy")]),
+    "folders_of_one_concept": ("object", [("hmbrgr", None, "food", "closeups"), ("hmbrgr", None, "food", "from afar")]),
+    "series_tree": (
+        "outfits",
+        [
+            ("Arzaros", "armoroutfit", "anthro", "Monster Series/Arzaros/1_armoroutfit"),
+            ("Arzaros", "casualoutfit", "anthro", "Monster Series/Arzaros/1_casualoutfit"),
+            ("Belmira", "swimoutfit", "anthro", "Monster Series/Belmira/1_swimoutfit"),
+        ],
+    ),
+    "outfits_by_comma": (
+        "outfits",
+        [
+            ("arzarm", "armoroutfit", None, "1_arzarm, armoroutfit"),
+            ("arzarm", "casualoutfit", None, "1_arzarm, casualoutfit"),
+        ],
+    ),
+    "style_from_tags": ("style", [(None, None, None, "set")]),
+    "style_with_trigger": ("style", [("nkwsh", None, "style", "30_nkwsh style")]),
+    "caption_sentences": ("character", [("ohwxlena", None, "woman", "anna")]),
+    "short_sentences": ("character", [("zkwdog", None, "dog", "dataset")]),
+    "with_regularization": ("character", [("zkw", None, "woman", "10_zkw woman")]),
+    "images_and_leftovers": ("object", [("kttlx", None, "kettle", "kettle")]),
+    "two_levels_and_mixed_formats": ("character", [("kazelum", None, "1girl", "datasets/my set/img")]),
+    "japanese": ("object", [("灯台ルミ", None, "建物", "10_灯台 建物")]),
+    "separator_captions": ("character", [("lumgirl", None, None, "set")]),
+}
+
+
+@pytest.mark.parametrize("name", SEEN)
+def test_concepts_are_seen_in_folder_names_and_captions(tmp_path: Path, name: str) -> None:
+    _, path = start(LAYOUTS[name](tmp_path / "data"), tmp_path)
+    made = read(path)
+    kind, concepts = SEEN[name]
+    found = [(each.get("token"), each.get("outfit"), each.get("class"), each["images"]) for each in made["concept"]]
+    assert (made["kind"], found) == (kind, [(*words, f"data/{images}") for *words, images in concepts])
+
+
+# Each layout with more keys of its recipe, below the table in front of the dot; None is a key that it does not have.
+KEYS: Mapping[str, Mapping[str, object]] = {
+    "kohya_tree": {
+        "concept.num_repeats": 20,
+        "concept.captions": None,
+        "regularization": [{"class": "man", "images": "data/reg/1_man"}],
+    },
+    "kohya_no_captions": {"concept.captions": "none", "concept.num_repeats": 40, "base.tags": "natural"},
+    "flat_tagged_without_trigger": {"concept.caption_prefix": "hatsunemiku,", "captions.keep_tokens": 1},
+    "flat_photographs": {"concept.captions": "none", "concept.num_repeats": None, "base.tags": "natural"},
+    "series_tree": {"concept.num_repeats": None},  # balanced
+    "caption_sentences": {"captions.caption_extension": ".caption", "base.tags": "natural"},
+    "captions_of_windows": {"captions.caption_extension": ".TXT"},
+    "metadata_json": {"concept.metadata_file": "data/meta_cap.json", "concept.token": "lumhouse"},
+    "with_masks": {"concept.masks": "data/masks"},
+    "masks_and_no_captions": {"concept.masks": "data/masks", "concept.caption_prefix": "ohwxlora person"},
+    "separator_captions": {"captions.keep_tokens_separator": "|||"},
+    "several_lines": {"captions.enable_wildcard": True, "captions.shuffle_caption": False},
+    "e621_tags": {"base.tags": "e621"},
+    "booru_download": {"concept.captions": None},  # there are captions, though with other names
+    "with_regularization": {
+        "regularization": [
+            {"class": "woman", "images": "data/1_woman"},
+            {"class": "woman", "images": "data/regularization"},
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("name", KEYS)
+def test_what_is_seen_becomes_a_key(tmp_path: Path, name: str) -> None:
+    _, path = start(LAYOUTS[name](tmp_path / "data"), tmp_path)
+    made = read(path)
+    tables = {"concept": made["concept"][0], "base": made["base"], "captions": made.get("captions", {})}
+    for key, value in KEYS[name].items():
+        table, _, own = key.partition(".")
+        assert (tables[table].get(own) if own else made[table]) == value, key
+
+
+def test_the_same_folder_gives_the_same_bytes(tmp_path: Path) -> None:
+    folder = LAYOUTS["series_tree"](tmp_path / "data")
+    texts = {
+        start(folder, tmp_path, output=tmp_path / f"{n}" / "x.toml")[1].read_bytes()
+        for n in range(2)
+        if _make(tmp_path / f"{n}")
+    }
+    assert len(texts) == 1
+
+
+def _make(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def test_nothing_is_written_over_and_the_schema_lies_beside(tmp_path: Path) -> None:
+    folder = LAYOUTS["flat_with_tags"](tmp_path / "data")
+    _, path = start(folder, tmp_path)
+    before = path.read_bytes()
+    assert (tmp_path / "recipe.schema.json").is_file()
+    with pytest.raises(MachineError):
+        start(folder, tmp_path, Answers(name="mztsn"))
+    assert path.read_bytes() == before
+
+
+def test_an_answer_replaces_what_is_seen(tmp_path: Path) -> None:
+    folder = LAYOUTS["folder_per_concept"](tmp_path / "data")
+    _, path = start(folder, tmp_path, Answers(kind="object", class_="animal", name="pets").with_answer("token", "both"))
+    made = read(path)
+    assert (path.name, made["kind"]) == ("pets.toml", "object")
+    assert {(each["token"], each["class"]) for each in made["concept"]} == {("both", "animal")}
+
+
+def test_captions_with_the_token_elsewhere_keep_it_where_it_is(tmp_path: Path) -> None:
+    folder = draw(tmp_path / "10_lumgirl", 12, tags("1girl", "lumgirl"))
+    _, path = start(folder, tmp_path)
+    assert (read(path)["concept"][0]["token"], read(path)["captions"]["keep_tokens"]) == ("lumgirl", 2)
+
+
+def test_a_folder_in_sentences_and_one_in_tags_are_one_concept(tmp_path: Path) -> None:
+    draw(tmp_path / "data" / "tags", 8, tags("lumhouse", "lighthouse"))
+    draw(tmp_path / "data" / "text", 8, sentences("A painting of lumhouse, a lighthouse"), text=".caption", first=20)
+    _, path = start(tmp_path / "data", tmp_path)
+    one, two = read(path)["concept"]
+    assert (one["token"], one["class"]) == (two["token"], two["class"]) == ("lumhouse", "lighthouse")
+    assert (two["tags"], two["caption_extension"], one.get("caption_extension")) == ("natural", ".caption", None)
+
+
+@pytest.mark.parametrize(
+    ("model", "family", "keys"),
+    [
+        ("noobai-xl-vpred.safetensors", "sdxl", {"tags": ["danbooru", "e621"], "v_prediction": True}),
+        ("illustrious-xl.safetensors", "sdxl", {"tags": "danbooru", "v_prediction": None, "family": None}),
+        ("ponyDiffusionV6XL.safetensors", "sdxl", {"tags": "e621"}),
+        ("v1-5-pruned-emaonly.safetensors", "sd15", {"tags": "danbooru"}),  # as the captions are; GC.4 warns
+    ],
+)
+def test_a_models_name_and_file_show_what_it_knows(
+    tmp_path: Path, model: str, family: str, keys: dict[str, Any]
+) -> None:
+    write_base(tmp_path / model, family)
+    _, path = start(LAYOUTS["folders_of_one_concept"](tmp_path / "data"), tmp_path)
+    base = read(path)["base"]
+    assert {key: base.get(key) for key in keys} == keys
+    assert check(path).errors == ()
+
+
+def test_a_hub_id_needs_a_family_which_its_name_may_have(tmp_path: Path) -> None:
+    folder = LAYOUTS["flat_with_tags"](tmp_path / "data")
+    draft, path = start(folder, tmp_path, Answers(model="stabilityai/stable-diffusion-xl-base-1.0"))
+    assert read(path)["base"]["family"] == "sdxl"
+    assert "G4.7" not in {each.rule for each in check(path).errors}
+    assert [each.key for each in draft.questions] == ["family"]
+
+
+def test_several_models_are_asked_about_and_a_lora_is_none(tmp_path: Path) -> None:
+    for name in ("b", "a"):
+        write_base(tmp_path / "models" / f"{name}.safetensors")
+    (tmp_path / "models" / "a-lora.safetensors").write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    draft, path = start(LAYOUTS["flat_with_tags"](tmp_path / "data"), tmp_path)
+    assert read(path)["base"]["model"] == "models/a.safetensors"
+    assert (draft.questions[0].key, draft.model.others) == ("model", ("models/b.safetensors",))
+
+
+def test_at_most_four_questions_and_none_about_what_is_seen(tmp_path: Path) -> None:
+    counts = dict[str, list[str]]()
+    for name, make in LAYOUTS.items():
+        (tmp_path / name).mkdir()
+        order = InitOrder(make(tmp_path / name), None, tmp_path / name)
+        draft = make_draft(order, look_around(order, ScanOptions()), Answers())
+        counts[name] = [each.key for each in draft.questions]
+    assert max(map(len, counts.values())) == 4
+    assert counts["kohya_tree"] == counts["series_tree"] == counts["outfits_by_comma"] == ["model"]
+    assert counts["flat_photographs"] == ["model", "kind", "token", "class"]
+
+
+FAULTS: Mapping[str, type[LorabakeError]] = {
+    "empty": RecipeError,
+    "missing": MachineError,
+    "image.png": RecipeError,
+    "preset.json": RecipeError,
+    "only-avif": RecipeError,
+    "masks-alone": RecipeError,
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_what_is_no_dataset_is_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "empty" / "sub").mkdir(parents=True)
+    Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
+    (tmp_path / "preset.json").write_text("{}", encoding="utf-8")
+    draw(tmp_path / "only-avif" / "inner", 2, ends=(".avif",))
+    draw(tmp_path / "masks-alone" / "masks", 2)
+    with pytest.raises(FAULTS[name]) as caught:
+        start(tmp_path / name, tmp_path)
+    assert caught.value.hint
+    assert ("lorabake import" in caught.value.hint) == (name == "preset.json")
+    assert list(tmp_path.glob("*.toml")) == []
+
+
+def test_a_folder_that_may_not_be_read(tmp_path: Path) -> None:
+    shut = draw(tmp_path / "shut", 2)
+    shut.chmod(0)
+    try:
+        with ordinary_user(), pytest.raises(MachineError):
+            start(shut, tmp_path)
+    finally:
+        shut.chmod(0o755)
+
+
+def test_a_name_that_is_no_text_is_named(tmp_path: Path) -> None:
+    folder = draw(Path(str(tmp_path) + "/caf\udce9"), 3, tags("qtx", "vase"))
+    with pytest.raises(RecipeError):
+        start(folder, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("key", "good", "bad"),
+    [("kind", "style", "portrait"), ("family", "sdxl", "flux"), ("token", "zkw", "  "), ("name", "a b", "a/b")],
+)
+def test_an_answer_that_no_recipe_takes(key: str, good: str, bad: str) -> None:
+    assert find_answer_fault(key, good) is None
+    assert find_answer_fault(key, bad)

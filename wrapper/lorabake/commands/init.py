@@ -58,7 +58,6 @@ def answer_options(wrapped: Command) -> Command:
     return made
 
 
-KINDS = ("character", "style", "object", "clothing", "concept", "outfits")
 ANSWER_OPTIONS = (
     click.option("--model", metavar="MODEL", help=msg("Base model: a file, a diffusers folder or a Hugging Face id.")),
     click.option("--kind", type=click.Choice(KINDS), help=msg("What the images show.")),
