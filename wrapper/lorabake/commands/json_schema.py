@@ -30,8 +30,7 @@ from lorabake_schemas.versions import CommitDifference
 
 SchemaName = Literal[
     "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
-    "status", "logs", "error", "doctor", "table", "queue", "tags", "tag-edits", "caption",
-    "init",
+    "status", "logs", "error", "doctor", "table", "queue", "tags", "tag-edits", "caption", "init",
 ]  # fmt: skip
 OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
     {

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SCHEMA_NAMES = (
     "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
-    "status", "logs", "error", "doctor", "table", "queue", "tags", "tag-edits", "caption",
+    "status", "logs", "error", "doctor", "table", "queue", "tags", "tag-edits", "caption", "init",
 )  # fmt: skip
 
 
