@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from stat import S_ISDIR, S_ISLNK, S_ISREG
+from stat import S_IMODE, S_ISDIR, S_ISLNK, S_ISREG
 from types import MappingProxyType
 from typing import Any, BinaryIO, cast
 
@@ -216,12 +216,21 @@ def create_bytes(path: Path, data: bytes) -> None:
         raise
 
 
-def replace_bytes(path: Path, data: bytes, *, within: Path | None = None) -> None:
+def replace_bytes(path: Path, data: bytes, *, within: Path | None = None, keep_mode: bool = False) -> None:
     """Write a file so that a reader, or a power cut, finds the old content or the new one, never a part of it.
 
-    Raises OSError.
+    ``keep_mode``: with the permissions of the old one. Raises OSError.
     """
-    replace_with(path, lambda file: file.write(data), within=within)
+
+    def write(file: BinaryIO) -> None:
+        file.write(data)
+        if keep_mode:
+            with _open_parent(path, within) as (name, folder), suppress(FileNotFoundError):
+                mode = os.stat(name, dir_fd=folder, follow_symlinks=within is None).st_mode
+                if hasattr(os, "fchmod"):  # not on Windows
+                    os.fchmod(file.fileno(), S_IMODE(mode))
+
+    replace_with(path, write, within=within)
 
 
 def replace_with(path: Path, write: Callable[[BinaryIO], object], *, within: Path | None = None) -> None:

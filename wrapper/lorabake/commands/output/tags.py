@@ -7,15 +7,15 @@ from typing import TypeVar
 
 from lorabake.commands.output.layout import TextLayout, align_rows, bold, dim
 from lorabake_schemas.messages import Message, escape_invisible, join_list, literal, msg, nmsg, shorten_list
-from lorabake_schemas.tag_report import ConceptTags, Spelling, TagCompany, TagCount, TagReport
+from lorabake_schemas.tag_report import CaptionEditReport, ConceptTags, Spelling, TagCompany, TagCount, TagReport
 
 Item = TypeVar("Item")
 MOST_TAGS, MOST_NAMED = 40, 24  # of a table, of a list; --all shows all
 MAX_TAG_LENGTH = 48  # characters
 
 
-def tags_to_json(report: TagReport) -> str:
-    """As schemas/tags.schema.json has it."""
+def report_to_json(report: TagReport | CaptionEditReport) -> str:
+    """As schemas/tags.schema.json or schemas/tag-edits.schema.json has it."""
     return report.model_dump_json(indent=2)
 
 

@@ -1,0 +1,86 @@
+"""What `lorabake tags` prints of an edit: how many captions change, a few of them, and where they were written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePath
+
+import click
+
+from lorabake.commands.output.layout import TextLayout, align_rows, bold, dim
+from lorabake_schemas.messages import Message, escape_invisible, literal, msg, nmsg, shorten_list
+from lorabake_schemas.tag_report import CaptionChange, CaptionEditReport, SkippedCaption
+
+MOST_CHANGES, MOST_NAMED, MAX_LENGTH = 5, 5, 2000  # changes, files, characters of a caption that are shown
+
+
+def format_edits(report: CaptionEditReport, page: TextLayout, *, everything: bool = False) -> str:
+    """How many captions each edit changes, the first changes, and what to do next or was done."""
+    count = len(report.changes)
+    changed = nmsg(
+        report.captions, "{changed} of {n} caption changes", "{changed} of {n} captions change", changed=count
+    )
+    lines = [bold(page(msg("{recipe}: {what}", recipe=report.recipe, what=changed))), ""]
+    rows = [
+        (f"--{each.kind} {escape_invisible(each.given)}", page(_describe_count(each.captions))) for each in report.edits
+    ]
+    lines += [f"  {line}" for row in align_rows(rows) for line in row]
+    shown = report.changes if everything else report.changes[:MOST_CHANGES]
+    for change in shown:
+        lines += ["", *_iter_change_lines(change)]
+    if len(report.changes) > len(shown):
+        lines += ["", f"  {dim(page(msg('and {n} more (--all shows them)', n=len(report.changes) - len(shown))))}"]
+    if report.skipped:
+        lines += ["", *page.paragraph(_describe_skipped(report, everything), first="  ", rest="    ")]
+    return "\n".join([*lines, "", *page.paragraph(_describe_result(report))])
+
+
+def format_undo(report: CaptionEditReport, page: TextLayout) -> str:
+    """How many files were brought back."""
+    if not report.written:
+        return page(msg("nothing to undo: all captions are as they were before the edit"))
+    return page(nmsg(report.written, "brought back {n} file as it was", "brought back {n} files as they were"))
+
+
+def _describe_count(captions: int) -> Message:
+    return nmsg(captions, "{n} caption", "{n} captions") if captions else msg("changes nothing")
+
+
+def _iter_change_lines(change: CaptionChange) -> Iterator[str]:
+    name = escape_invisible(change.file)
+    if PurePath(change.file).stem != PurePath(change.image).stem:
+        name += f": {escape_invisible(change.image)}"
+    yield f"  {dim(name)}"
+    yield f"  {click.style('-', fg='red')} {_shorten(change.before)}"
+    yield f"  {click.style('+', fg='green')} {_shorten(change.after)}"
+
+
+def _shorten(caption: str) -> str:
+    text = escape_invisible(caption.strip())
+    return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - 1]}…"
+
+
+def _describe_skipped(report: CaptionEditReport, everything: bool) -> Message:
+    most = len(report.skipped) if everything else MOST_NAMED
+    listed = shorten_list(report.skipped, most, _describe_skipped_file)
+    return msg("left as they are ({n}): {files}", n=len(report.skipped), files=listed)
+
+
+def _describe_skipped_file(each: SkippedCaption) -> Message:
+    return msg("{file} ({why})", file=literal(each.file), why=each.why)
+
+
+def _describe_result(report: CaptionEditReport) -> Message:
+    if report.copied_recipe is not None:
+        return msg("wrote a copy; its recipe is {recipe}", recipe=report.copied_recipe)
+    if report.undo is not None:
+        return nmsg(
+            report.written,
+            "changed {n} file; `lorabake tags {recipe} --undo {undo}` brings it back",
+            "changed {n} files; `lorabake tags {recipe} --undo {undo}` brings them back",
+            recipe=report.recipe,
+            undo=report.undo,
+        )
+    if not report.changes:
+        return msg("nothing to write")
+    return msg("nothing was written; change these captions with --in-place")
