@@ -33,6 +33,7 @@ WRITTEN = {
     "repeating.md",
     "long-runs.md",
     "machines.md",
+    "prepare.md",
     "resuming.md",
     "run-folder.md",
     "trainer.md",

@@ -18,6 +18,7 @@ from lorabake.commands import (
     explain,
     init,
     inspect,
+    prepare,
     recipes,
     run,
     runs,
@@ -96,7 +97,7 @@ SECTIONS = {
     msg("Judge"): (check.check, check.plan, explain.explain, runs.diff),
     msg("Train"): (run.run, runs.resume, runs.rerun, check.compile_),
     msg("Watch"): (watch.ls, watch.status, watch.logs, control.attach, control.stop, watch.tensorboard),
-    msg("Files"): (inspect.inspect, runs.compare, runs.verify, tags.tags, caption.caption),
+    msg("Files"): (inspect.inspect, runs.compare, runs.verify, prepare.prepare, tags.tags, caption.caption),
     msg("Set-up"): (trainer.trainer, doctor.doctor, bundle.bundle, schema.schema),
 }
 for title, commands in SECTIONS.items():

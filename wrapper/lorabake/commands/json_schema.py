@@ -20,6 +20,7 @@ from lorabake_schemas.error_report import ErrorReport
 from lorabake_schemas.explanation import ExplainReport
 from lorabake_schemas.init_report import InitReport
 from lorabake_schemas.inspection import InspectReport
+from lorabake_schemas.prepared import PreparedSet, PrepareReport
 from lorabake_schemas.queue_report import QueueReport
 from lorabake_schemas.record import Inputs, Record
 from lorabake_schemas.run_status import LogExcerpt, StatusReport
@@ -31,6 +32,7 @@ from lorabake_schemas.versions import CommitDifference
 SchemaName = Literal[
     "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
     "status", "logs", "error", "doctor", "table", "queue", "tags", "tag-edits", "caption", "init",
+    "prepare", "prepared",
 ]  # fmt: skip
 OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
     {
@@ -54,6 +56,8 @@ OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
         "tag-edits": CaptionEditReport,
         "caption": CaptionReport,
         "init": InitReport,
+        "prepare": PrepareReport,
+        "prepared": PreparedSet,
     }
 )
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 SCHEMA_NAMES = (
     "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
     "status", "logs", "error", "doctor", "table", "queue", "tags", "tag-edits", "caption", "init",
+    "prepare", "prepared",
 )  # fmt: skip
 
 

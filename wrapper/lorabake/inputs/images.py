@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Generator
@@ -64,6 +65,11 @@ def open_image(path: Path | str) -> Generator[Image.Image]:
     """
     with open_file(path) as file, _open_stream(file, file.read(16)) as image:
         yield image
+
+
+def open_image_data(data: bytes) -> Image.Image:
+    """The same for a file in memory; its pixels are decoded when they are needed. Raises as ``open_image``."""
+    return _open_stream(io.BytesIO(data), data[:16])
 
 
 def _open_stream(file: BinaryIO, head: bytes) -> Image.Image:

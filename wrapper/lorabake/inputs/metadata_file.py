@@ -56,7 +56,7 @@ class MetadataContent:
 def read_metadata_file(path: Path, *, wildcard: bool = False, separator: str = SEPARATOR) -> MetadataContent:
     """Never raises for what is on the disk."""
     try:
-        table = _load_table(path, METADATA_LIMIT)
+        table = load_metadata_table(path)
         entries = [_read_entry(name, entry, wildcard, separator) for name, entry in table.items()]
     except OSError as error:
         return MetadataContent(problem=reason(error))
@@ -125,8 +125,8 @@ def _has_prefix(names: Sequence[str], start: str) -> bool:
     return at < len(names) and names[at].startswith(start)
 
 
-def _load_table(path: Path, limit: int) -> Mapping[str, object]:
-    """Raises OSError, ValueError for what is no such file."""
+def load_metadata_table(path: Path, limit: int = METADATA_LIMIT) -> Mapping[str, object]:
+    """The entries by name, as they are in the file. Raises OSError, ValueError for what is no such file."""
     data = read_bytes(path, limit)
     try:
         text = data.decode("utf-8")
@@ -204,7 +204,7 @@ def find_metadata_file(root: Path, folders: Iterable[Path], images: Iterable[str
     wanted = names | set(map(file_stem, names))
     for path in _list_candidates(folders):
         with suppress(OSError, ValueError):
-            table = _load_table(path, OFFER_LIMIT)
+            table = load_metadata_table(path, OFFER_LIMIT)
             captioned = [name for name, entry in table.items() if _has_caption(entry)]
             if 2 * len({Path(name).name for name in captioned} & wanted) >= len(names):
                 return MetadataOffer(str(path), all(is_file(root / name) for name in table))

@@ -58,13 +58,14 @@ def count_blocks(
 
     return tuple(
         DatasetBlock(
-            tuple(map(read_subset, block.subsets)), _read_bucket_rules(block), _int_value(block, "batch_size", 1)
+            tuple(map(read_subset, block.subsets)), read_bucket_rules(block), _int_value(block, "batch_size", 1)
         )
         for block in datasets
     )
 
 
-def _read_bucket_rules(block: DatasetPlan) -> BucketRules:
+def read_bucket_rules(block: DatasetPlan) -> BucketRules:
+    """The bucket settings of a block."""
     return BucketRules(
         resolution=block.resolution,
         enable_bucket=bool(block.value("enable_bucket")),

@@ -370,6 +370,10 @@ def describe_scan(done: int, total: int) -> Message:
     return msg("scanning images: {done} of {total}", done=done, total=total)
 
 
+def describe_preparing(done: int, total: int) -> Message:
+    return msg("preparing images: {done} of {total}", done=done, total=total)
+
+
 def describe_hashing(done: int, total: int) -> Message:
     """In bytes, in the unit that suits all of them."""
     if total < 1_000_000_000:
@@ -458,6 +462,9 @@ class TerminalDisplay:
 
     def hashing(self) -> AbstractContextManager[ProgressLine | None]:
         return show_progress(self.stream, self.translator, describe_hashing)
+
+    def preparing(self) -> AbstractContextManager[ProgressLine | None]:
+        return show_progress(self.stream, self.translator, describe_preparing)
 
     def training(self, steps: int) -> AbstractContextManager[ShownEvents]:
         return watch_progress(self.stream, steps, verbose=self.verbose, translator=self.translator)

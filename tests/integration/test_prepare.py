@@ -1,0 +1,364 @@
+"""`lorabake prepare` from the command line: what is made, what is left alone, and starts that are killed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import faulty_sets
+import pytest
+from click.testing import CliRunner, Result
+from faulty_sets import encoded, picture
+from PIL import Image
+
+from lorabake.cli import main
+from published import hold
+
+KILLS = int(os.environ.get("LORABAKE_PREPARE_KILLS", "3"))
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """Eight images, a recipe and a base model."""
+    folder = tmp_path / "project"
+    faulty_sets.add(folder / "pictures", range(8))
+    faulty_sets.base(folder / "base.safetensors")
+    write_recipe(folder)
+    return folder
+
+
+def write_recipe(folder: Path, *, concept: str = "", more: str = "") -> None:
+    text = faulty_sets.RECIPE.format(tags="danbooru", images="pictures", concept=concept, more=more)
+    (folder / "recipe.toml").write_text(f"# kept\n{text}", "utf-8")
+
+
+def start(folder: Path, *flags: str, to: str = "clean") -> Result:
+    arguments = ["prepare", str(folder / "recipe.toml"), "--to", str(folder.parent / to), *flags]
+    done = CliRunner().invoke(main, arguments, env={"LORABAKE_HOME": str(folder.parent / "home")})
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    return done
+
+
+def report(folder: Path, *flags: str, to: str = "clean") -> dict[str, Any]:
+    done = start(folder, "--json", *flags, to=to)
+    found: dict[str, Any] = json.loads(done.stdout)
+    if "error" not in found:
+        hold(found, "prepare")
+    return found
+
+
+def steps(found: dict[str, Any]) -> dict[str, int]:
+    return {each["step"]: each["files"] for each in found["steps"]}
+
+
+def reasons(found: dict[str, Any]) -> dict[str, int]:
+    return {each["reason"]: each["files"] for each in found["reasons"]}
+
+
+def content(folder: Path) -> dict[str, str]:
+    """Every file with its digest."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_clean_set_is_copied_byte_for_byte(project: Path, tmp_path: Path) -> None:
+    before = content(project)
+    found = report(project)
+    assert (found["images"], found["copied"], found["errors"]) == (8, 8, 0)
+    assert content(project) == before
+    made = content(tmp_path / "clean")
+    assert {name: made[name] for name in made if name.startswith("pictures/")} == {
+        name: digest for name, digest in before.items() if name.startswith("pictures/")
+    }
+    text = (tmp_path / "clean" / "recipe.toml").read_text("utf-8")
+    assert text.startswith("# kept\n")
+    assert tomllib.loads(text)["base"]["model"] == "../project/base.safetensors"
+    hold(json.loads((tmp_path / "clean" / "prepared.json").read_text("utf-8")), "prepared")
+    made = {path.name for path in (tmp_path / "clean").iterdir()}
+    assert made == {"pictures", "prepared.json", "recipe.toml"}
+
+
+def test_a_dry_run_writes_nothing(project: Path, tmp_path: Path) -> None:
+    found = report(project, "--dry-run")
+    assert found["dry_run"]
+    assert not (tmp_path / "clean").exists()
+
+
+def test_every_fault_of_an_image_is_repaired(project: Path, tmp_path: Path) -> None:
+    pictures = project / "pictures"
+    for number in range(20, 30):
+        (pictures / f"{number}.txt").write_text(faulty_sets.caption(number), "utf-8")
+    picture(20).convert("CMYK").save(pictures / "20.jpg", quality=95)
+    picture(21).convert("I;16").save(pictures / "21.png")
+    picture(22).save(pictures / "22.gif", save_all=True, append_images=[picture(50)])
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    picture(23, (896, 640)).save(pictures / "23.jpg", exif=exif)
+    clear = picture(24).convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    clear.save(pictures / "24.png")
+    picture(25).convert("RGBA").save(pictures / "25.png")
+    picture(26, (4000, 3000)).save(pictures / "26.jpg")
+    picture(27, (300, 300)).save(pictures / "27.png")
+    (pictures / "28.jpg").write_bytes(encoded(28, "PNG"))
+    picture(29).save(pictures / "29.avif")
+    found = report(project)
+    assert steps(found) == {
+        "rgb": 1, "eight-bit": 1, "first-frame": 1, "converted": 2, "rotated": 1, "background": 1, "opaque": 1,
+        "reduced": 1, "enlarged": 1, "extension": 1, "background-tag": 1,
+    }  # fmt: skip
+    clean = tmp_path / "clean" / "pictures"
+    with Image.open(clean / "23.jpg") as turned:
+        assert turned.size == (640, 896)
+    with Image.open(clean / "26.jpg") as reduced:
+        assert reduced.size[0] < 2000
+    for path in clean.iterdir():
+        if path.suffix != ".txt":
+            with Image.open(path) as image:
+                assert image.mode in {"RGB", "L"}
+    assert (clean / "24.txt").read_text("utf-8").endswith(" background")
+    assert (found["errors"], found["warnings"]) == (0, 0)
+
+
+def test_alpha_can_be_kept_as_a_mask(project: Path, tmp_path: Path) -> None:
+    clear = picture(7).convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    clear.save(project / "pictures" / "07.png")
+    report(project, "--alpha", "mask", to="masked")
+    assert tomllib.loads((tmp_path / "masked" / "recipe.toml").read_text("utf-8"))["concept"][0]["alpha_mask"] is True
+    for flags, to in ((("--alpha", "mask"), "masked"), (("--alpha", "keep"), "kept")):
+        report(project, *flags, to=to)
+        assert (tmp_path / to / "pictures" / "07.png").read_bytes() == (project / "pictures" / "07.png").read_bytes()
+    write_recipe(project, concept="alpha_mask = true")
+    assert "background" not in steps(report(project, to="used"))
+
+
+def test_masks_follow_their_images(project: Path, tmp_path: Path) -> None:
+    masks = project / "masks"
+    masks.mkdir()
+    for number in range(8):
+        with Image.open(project / "pictures" / f"{number:02}.png") as image:
+            Image.linear_gradient("L").resize(image.size).save(masks / f"{number:02}.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    (project / "pictures" / "06.png").unlink()
+    picture(6, (896, 640)).save(project / "pictures" / "06.jpg", exif=exif)
+    Image.linear_gradient("L").resize((896, 640)).save(masks / "06.png")
+    Image.linear_gradient("L").resize((100, 100)).save(masks / "05.png")
+    Image.new("L", (8, 8)).save(masks / "99.png")
+    picture(7, (4000, 3000)).save(project / "pictures" / "07.png")
+    Image.linear_gradient("L").resize((4000, 3000)).convert("I;16").save(masks / "07.png")
+    write_recipe(project, concept='masks = "masks"')
+    found = report(project)
+    assert reasons(found) == {"unused-mask": 1}
+    clean = tmp_path / "clean"
+    for path in (clean / "pictures").iterdir():
+        if path.suffix != ".txt":
+            with Image.open(path) as image, Image.open(clean / "pictures-masks" / f"{path.stem}.png") as mask:
+                assert image.size == mask.size
+                assert mask.mode == "L"
+    with Image.open(clean / "pictures-masks" / "06.png") as turned:  # dark at the top before, at the right now
+        assert turned.getpixel((0, 100)) > turned.getpixel((639, 100))  # type: ignore[operator]
+    assert found["errors"] == 0
+
+
+def test_metadata_follows_its_images(project: Path, tmp_path: Path) -> None:
+    pictures = project / "pictures"
+    table = {
+        f"{number:02}.png": {"caption": "sea", "tags": "lumtower, red", "image_size": [1, 1]} for number in range(4)
+    }
+    table |= {"05.png": {"tags": "sea\nsky", "other": 7}, "missing.png": {"caption": "x"}}
+    (pictures / "04.png").unlink()
+    clear = picture(5).convert("RGBA")
+    clear.putalpha(100)
+    clear.save(pictures / "05.png")
+    (project / "meta.json").write_text(json.dumps(table), "utf-8")
+    write_recipe(project, concept='metadata_file = "meta.json"')
+    found = report(project)
+    assert reasons(found) == {"unlisted": 2}
+    made = json.loads((tmp_path / "clean" / "pictures.json").read_text("utf-8"))
+    assert sorted(made) == ["00.png", "01.png", "02.png", "03.png", "05.png"]
+    with Image.open(pictures / "00.png") as image:
+        assert made["00.png"]["image_size"] == list(image.size)
+    assert made["00.png"]["caption"].startswith("lumtower, lighthouse, sea")
+    assert made["05.png"]["other"] == 7
+    assert made["05.png"]["tags"].startswith("lumtower, lighthouse, sea, sky, ")
+    assert made["05.png"]["tags"].endswith(" background")
+    assert found["errors"] == 0
+
+
+def test_a_sheet_is_cut_into_views(project: Path, tmp_path: Path) -> None:
+    picture(40, (1600, 900)).save(project / "pictures" / "sheet.png")
+    (project / "pictures" / "sheet.txt").write_text("lumtower, lighthouse, reference sheet, white background", "utf-8")
+    (project / "crops.csv").write_text(
+        "image,left,top,right,bottom,caption,tags\n"
+        "sheet.png,0,0,800,900,,from side\nsheet.png,800,0,1600,900,,from behind\n"
+    )
+    found = report(project, "--crops", str(project / "crops.csv"))
+    assert reasons(found) == {"cropped": 1}
+    clean = tmp_path / "clean" / "pictures"
+    assert not (clean / "sheet.png").exists()
+    with Image.open(clean / "sheet-2.png") as view:
+        assert view.size == (800, 900)
+    assert (clean / "sheet-1.txt").read_text("utf-8") == "lumtower, lighthouse, white background, from side"
+    for text in ("sheet.png,0,0,800,901", "nothing.png,0,0,64,64"):
+        (project / "crops.csv").write_text(f"image,left,top,right,bottom\n{text}\n")
+        assert "error" in report(project, "--crops", str(project / "crops.csv"), to="other")
+
+
+def test_names_that_collide_are_told_apart(project: Path, tmp_path: Path) -> None:
+    pictures = project / "pictures"
+    (pictures / "07.jpg").write_bytes(encoded(30, "JPEG"))
+    (pictures / "06.gif").write_bytes(encoded(31, "GIF"))
+    (pictures / "Big.png").write_bytes(encoded(32, "PNG"))
+    (pictures / "big.png").write_bytes(encoded(33, "PNG"))
+    report(project)
+    names = sorted(path.name for path in (tmp_path / "clean" / "pictures").iterdir() if path.suffix != ".txt")
+    assert len({Path(name).stem.casefold() for name in names}) == len(names) == 12
+    assert (tmp_path / "clean" / "pictures" / "07-png.txt").exists() != (
+        tmp_path / "clean" / "pictures" / "07-jpg.txt"
+    ).exists()
+
+
+def test_links_are_followed_and_pipes_are_not(project: Path, tmp_path: Path) -> None:
+    (project / "elsewhere.png").write_bytes(encoded(30, "PNG"))
+    (project / "pictures" / "30.png").symlink_to(project / "elsewhere.png")
+    os.mkfifo(project / "pictures" / "31.png")
+    found = start(project, "--json")
+    assert found.exit_code == 1
+    assert reasons(json.loads(found.stdout)) == {"unreadable": 1}
+    made = tmp_path / "clean" / "pictures" / "30.png"
+    assert made.read_bytes() == encoded(30, "PNG")
+    assert not made.is_symlink()
+
+
+@pytest.mark.parametrize("to", ["project", "project/pictures", "project/pictures/new", "."])
+def test_the_new_folder_is_never_the_datasets(project: Path, tmp_path: Path, to: str) -> None:
+    before = content(project)
+    (tmp_path / "link").symlink_to(project)
+    for name in (to, to.replace("project", "link")):
+        assert report(project, to=name)["error"]["exit_code"] == 1
+    assert content(project) == before
+
+
+def test_a_foreign_folder_is_left_alone(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "clean").mkdir()
+    (tmp_path / "clean" / "mine.txt").write_text("x")
+    assert "error" in report(project)
+    assert content(tmp_path / "clean").keys() == {"mine.txt"}
+    (tmp_path / "clean" / "prepared.json").write_text('{"images": [{"path": "../project/base.safetensors"}]}')
+    assert "error" in report(project)
+    assert (project / "base.safetensors").exists()
+
+
+def test_a_manifest_of_a_stranger_removes_nothing_outside(project: Path, tmp_path: Path) -> None:
+    report(project)
+    path = tmp_path / "clean" / "prepared.json"
+    path.write_text(
+        path.read_text("utf-8").replace('"path": "pictures/07.png"', '"path": "../project/base.safetensors"')
+    )
+    assert "error" in report(project)
+    assert (project / "base.safetensors").exists()
+
+
+def test_a_repeat_makes_only_what_changed(project: Path, tmp_path: Path) -> None:
+    report(project)
+    first = content(tmp_path / "clean")
+    again = report(project)
+    assert (again["made"], again["kept"], again["removed"]) == (0, 8, 0)
+    assert content(tmp_path / "clean") == first
+    (project / "pictures" / "03.png").write_bytes(encoded(60, "PNG"))
+    (project / "pictures" / "04.txt").write_text("lumtower, lighthouse, new", "utf-8")
+    (project / "pictures" / "05.png").unlink()
+    (tmp_path / "clean" / "pictures" / "06.png").unlink()
+    changed = report(project)
+    assert (changed["made"], changed["kept"], changed["removed"]) == (3, 4, 2)
+    assert content(tmp_path / "clean") == (report(project, to="fresh") and content(tmp_path / "fresh"))
+
+
+def test_what_somebody_edited_is_not_written_over(project: Path, tmp_path: Path) -> None:
+    report(project)
+    mine = tmp_path / "clean" / "pictures" / "03.txt"
+    mine.write_text("lumtower, lighthouse, mine", "utf-8")
+    recipe = tmp_path / "clean" / "recipe.toml"
+    recipe.write_text(recipe.read_text("utf-8") + "\n[train]\nseed = 7\n")
+    assert report(project)["edited"] == ["pictures/03.txt", "recipe.toml"]
+    assert mine.read_text("utf-8").endswith("mine")
+    assert "seed = 7" in recipe.read_text("utf-8")
+    (project / "pictures" / "03.txt").write_text("lumtower, lighthouse, another", "utf-8")
+    assert "error" in report(project)
+    assert mine.read_text("utf-8").endswith("mine")
+
+
+def test_a_changed_recipe_is_noticed(project: Path, tmp_path: Path) -> None:
+    report(project)
+    write_recipe(project, more="[train]\nseed = 5")
+    assert report(project)["kept"] == 8
+    assert tomllib.loads((tmp_path / "clean" / "recipe.toml").read_text("utf-8"))["train"]["seed"] == 5
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_an_error(project: Path, tmp_path: Path) -> None:
+    (tmp_path / "shut").mkdir(mode=0o500)
+    assert report(project, to="shut/clean")["error"]["exit_code"] == 1
+
+
+def test_too_little_space_is_known_before(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lorabake.util.machine.get_free_disk", lambda _path: 1000)
+    assert report(project)["error"]["exit_code"] == 6
+    assert not (tmp_path / "clean").exists()
+
+
+def test_killed_at_any_moment_and_started_again_gives_the_same(project: Path, tmp_path: Path) -> None:
+    """LORABAKE_PREPARE_KILLS sets how often."""
+    for number in range(8, 24):
+        picture(number, (1700, 1500)).save(project / "pictures" / f"{number:02}.png")
+        (project / "pictures" / f"{number:02}.txt").write_text(faulty_sets.caption(number), "utf-8")
+    began = time.monotonic()
+    run_for(project, None)
+    whole = time.monotonic() - began
+    wanted = content(tmp_path / "clean")
+    chance = random.Random(7)  # noqa: S311
+    interrupted = 0
+    for _ in range(KILLS):
+        shutil.rmtree(tmp_path / "clean")
+        for _ in range(chance.randint(1, 3)):
+            run_for(project, chance.uniform(0.3, 1.0) * whole)
+        interrupted += (tmp_path / "clean" / ".prepared.jsonl").exists()
+        run_for(project, None)
+        assert content(tmp_path / "clean") == wanted
+    print(f"{interrupted} of {KILLS} were killed while images were made")
+
+
+def run_for(project: Path, seconds: float | None) -> None:
+    """Start it in a process group of its own, which is killed after this time."""
+    command = [
+        sys.executable,
+        "-m",
+        "lorabake",
+        "prepare",
+        str(project / "recipe.toml"),
+        "--to",
+        str(project.parent / "clean"),
+    ]
+    env = {**os.environ, "LORABAKE_HOME": str(project.parent / "home")}
+    running = subprocess.Popen(
+        command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    try:
+        running.wait(seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(running.pid, signal.SIGKILL)
+        running.wait()
+    else:
+        assert running.returncode == 0

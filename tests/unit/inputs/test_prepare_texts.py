@@ -1,0 +1,99 @@
+"""Captions for a clean copy: encoding, lines, the leading tags, the tag of a background, and those of crops."""
+
+from __future__ import annotations
+
+import pytest
+
+from lorabake.inputs.prepare.texts import CaptionRules, add_background, clean_caption, decode_text, edit_crop_caption
+
+RULES = CaptionRules(leading=("lum", "tower"))
+SENTENCES = RULES._replace(sentences=True)
+WILDCARDS = RULES._replace(wildcard=True)
+
+
+@pytest.mark.parametrize(
+    ("data", "text", "recoded"),
+    [
+        ("lum, tower, façade".encode(), "lum, tower, façade", False),
+        (b"\xef\xbb\xbflum", "lum", True),
+        ("façade".encode("cp1252"), "façade", True),
+        ("\ufefffaçade".encode("utf-16-le"), "façade", True),
+        ("\ufefffaçade".encode("utf-16-be"), "façade", True),
+        (b"\xff\xfe\x00", "\ufffd", True),
+        (b"\x81\x8d", "\ufffd\ufffd", True),
+    ],
+)
+def test_text_is_decoded_whatever_it_is(data: bytes, text: str, recoded: bool) -> None:
+    assert decode_text(data) == (text, recoded)
+
+
+@pytest.mark.parametrize(
+    ("text", "clean", "steps"),
+    [
+        ("lum, tower, sea", "lum, tower, sea", ()),
+        ("lum,tower,sea ", "lum,tower,sea", ()),
+        ("tower, lum, sea", "lum, tower, sea", ("token-first",)),
+        ("lum, sea, tower", "lum, tower, sea", ("token-first",)),
+        ("sea, Lum", "lum, tower, sea", ("token-first",)),
+        ("sea", "lum, tower, sea", ("token-first",)),
+        ("\n lum, tower\r\nsea\n", "lum, tower, sea", ("one-line",)),
+        ("lum, tower,\nsea", "lum, tower, sea", ("one-line",)),
+        ("lum; tower; sea", "lum; tower; sea", ()),
+        ("lum tower sea", "lum tower sea", ()),
+        ("A photo of lum, the old tower by the sea, seen from a boat.",) * 2 + ((),),
+        (" \n \n", "", ()),
+        ("", "", ()),
+        ("lum, tower\0, sea", "lum, tower, sea", ()),
+    ],
+)
+def test_tags_start_with_token_and_class(text: str, clean: str, steps: tuple[str, ...]) -> None:
+    assert clean_caption(text.encode(), RULES) == (clean, steps)
+    assert clean_caption(clean.encode(), RULES).text == clean
+
+
+def test_sentences_need_the_token_only_somewhere() -> None:
+    assert clean_caption(b"an old lum by the sea", SENTENCES) == ("an old lum by the sea", ())
+    assert clean_caption(b"the sea.\nA boat.", SENTENCES).text == "lum, tower, the sea. A boat."
+
+
+def test_lines_of_wildcards_stay() -> None:
+    text = b"lum, tower, {day|night}\n\nsea, lum\nsea"
+    assert clean_caption(text, WILDCARDS) == (
+        "lum, tower, {day|night}\nsea, lum\nlum, tower, sea", ("one-line", "token-first")
+    )  # fmt: skip
+
+
+def test_a_mark_of_kept_tokens_stays_where_it_is() -> None:
+    rules = RULES._replace(mark="|||")
+    assert clean_caption(b"lum, tower, red ||| sea, sky", rules).text == "lum, tower, red ||| sea, sky"
+    assert clean_caption(b"red ||| sea, lum", rules).text == "lum, tower, red ||| sea"
+
+
+def test_a_prefix_may_have_the_token() -> None:
+    assert clean_caption(b"sea", CaptionRules()) == ("sea", ())
+
+
+@pytest.mark.parametrize(
+    ("text", "tagged"),
+    [
+        ("lum, sea", "lum, sea, red background"),
+        ("lum, Transparent_background, sea", "lum, sea, red background"),
+        ("lum, red background", "lum, red background"),
+        ("A lum by the sea.", "A lum by the sea. red background"),
+        ("lum,", "lum, red background"),
+    ],
+)
+def test_the_new_background_is_tagged(text: str, tagged: str) -> None:
+    assert add_background(text, "red", RULES) == tagged
+
+
+def test_every_line_gets_the_background() -> None:
+    assert add_background("lum\nsea", "red", WILDCARDS) == "lum, red background\nsea, red background"
+
+
+def test_a_crop_is_no_sheet() -> None:
+    assert edit_crop_caption("lum, reference sheet, red", None, ("from side",), RULES) == (
+        "lum, red, from side", ("without-sheet-tags", "own-text")
+    )  # fmt: skip
+    assert edit_crop_caption("lum, sea", None, (), RULES) == ("lum, sea", ())
+    assert edit_crop_caption("lum, sea", "from behind", (), RULES).text == "lum, tower, from behind"

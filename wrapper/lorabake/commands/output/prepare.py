@@ -1,0 +1,191 @@
+"""What `lorabake prepare` will do and has done: counts by step, files that are left out, and what is next."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from lorabake.commands.output.findings import format_report, format_summary
+from lorabake.commands.output.layout import align_rows, format_file_size
+from lorabake.inputs.prepare.folder import MANIFEST_NAME
+from lorabake.jobs.prepare.execute import list_left_out
+from lorabake_schemas.findings import Severity
+from lorabake_schemas.messages import Message, escape_undecodable, literal, msg, nmsg, shorten_list
+from lorabake_schemas.prepared import (
+    LeftOutFile,
+    LeftOutReason,
+    PreparedKind,
+    PreparedStep,
+    PrepareReport,
+    ReasonCount,
+    StepCount,
+)
+
+if TYPE_CHECKING:
+    from lorabake.analysis.check import CheckResult
+    from lorabake.commands.output.layout import TextLayout
+    from lorabake.jobs.prepare.execute import PreparedDataset
+    from lorabake.jobs.prepare.plan import Preparation
+
+MAX_NAMES_SHOWN = 3
+KIND_LABELS: Mapping[PreparedKind, Message] = MappingProxyType(
+    {"image": msg("images"), "mask": msg("masks"), "caption": msg("captions"), "metadata": msg("metadata files")}
+)
+STEP_LABELS: Mapping[PreparedStep, Message] = MappingProxyType(
+    {
+        "first-frame": msg("only the first frame of an animation"),
+        "rotated": msg("EXIF rotation applied"),
+        "eight-bit": msg("reduced to 8 bits per channel"),
+        "rgb": msg("converted to RGB"),
+        "cropped": msg("cropped"),
+        "background": msg("transparency replaced by a solid background"),
+        "opaque": msg("alpha channel without effect removed"),
+        "reduced": msg("reduced to 1.5 times what their bucket needs"),
+        "enlarged": msg("enlarged with Lanczos to what their bucket needs"),
+        "upscaled": msg("enlarged with the upscaler"),
+        "resized": msg("resized to the size of their image"),
+        "converted": msg("converted to PNG or JPEG"),
+        "extension": msg("extension corrected"),
+        "renamed": msg("renamed, because another image has this name"),
+        "utf-8": msg("converted to UTF-8 without BOM"),
+        "one-line": msg("put on one line"),
+        "token-first": msg("token and class put first"),
+        "adopted": msg("renamed to match their image"),
+        "background-tag": msg("tag of the background added"),
+        "without-sheet-tags": msg("tags of a reference sheet removed"),
+        "own-text": msg("text from the list of crops"),
+    }
+)
+REASON_LABELS: Mapping[LeftOutReason, Message] = MappingProxyType(
+    {
+        "unreadable": msg("cannot be read"),
+        "duplicate": msg("duplicates"),
+        "cropped": msg("replaced by their crops"),
+        "empty-caption": msg("empty captions"),
+        "unused-caption": msg("captions of no image"),
+        "unused-mask": msg("masks of no image"),
+        "cache": msg("caches of sd-scripts"),
+        "hidden": msg("hidden images"),
+        "subfolder": msg("subfolders"),
+        "unlisted": msg("images that the metadata file does not have"),
+    }
+)
+
+
+def make_report(
+    plan: Preparation, done: PreparedDataset | None = None, checked: CheckResult | None = None
+) -> PrepareReport:
+    """The counts of the plan, or of what was done."""
+    steps = Counter[tuple[PreparedKind, PreparedStep]](_iter_done_steps(done) if done else _iter_planned_steps(plan))
+    left_out = list_left_out(plan, done)
+    reasons = Counter(file.reason for file in left_out)
+    copied = sum(not file.steps for image in done.manifest.images for file in image.files[:1]) if done else None
+    severities = Counter(finding.severity for finding in checked.findings) if checked else Counter[Severity]()
+    return PrepareReport(
+        dry_run=done is None,
+        recipe=escape_undecodable(str(plan.examination.loaded.path)),
+        folder=escape_undecodable(str(plan.root)),
+        images=len(plan.jobs),
+        copied=sum(not job.planned for job in plan.jobs) if copied is None else copied,
+        steps=tuple(
+            StepCount(kind=kind, step=step, files=steps[kind, step])
+            for kind in KIND_LABELS
+            for step in STEP_LABELS
+            if steps[kind, step]
+        ),
+        reasons=tuple(ReasonCount(reason=why, files=reasons[why]) for why in REASON_LABELS if reasons[why]),
+        left_out=left_out,
+        estimated_bytes=plan.size,
+        made=done.made if done else 0,
+        kept=done.kept if done else len(plan.state.kept),
+        removed=done.removed if done else len(plan.state.surplus),
+        edited=tuple(done.changed if done else plan.state.changed),
+        new_recipe=escape_undecodable(str(plan.root / plan.recipe_name)) if done else None,
+        manifest=escape_undecodable(str(plan.root / MANIFEST_NAME)) if done else None,
+        errors=severities[Severity.ERROR] if checked else None,
+        warnings=severities[Severity.WARNING] if checked else None,
+    )
+
+
+def _iter_planned_steps(plan: Preparation) -> Iterator[tuple[PreparedKind, PreparedStep]]:
+    for job in plan.jobs:
+        yield from (("image", step) for step in dict.fromkeys(job.planned))
+        if job.caption:
+            yield from (("caption", step) for step in dict.fromkeys(job.caption.steps))
+
+
+def _iter_done_steps(done: PreparedDataset) -> Iterator[tuple[PreparedKind, PreparedStep]]:
+    for file in (*(file for image in done.manifest.images for file in image.files), *done.manifest.files):
+        yield from ((file.kind, step) for step in dict.fromkeys(file.steps))
+
+
+def describe_plan(report: PrepareReport, layout: TextLayout) -> str:
+    """What would be done, with counts."""
+    n, names = report.images, {"recipe": report.recipe, "folder": report.folder}
+    lines = [layout(nmsg(n, "{n} image of {recipe} to {folder}", "{n} images of {recipe} to {folder}", **names))]
+    lines += _list_counts(report, layout)
+    if report.kept:
+        lines.append(layout(nmsg(report.kept, "{n} image is already there", "{n} images are already there")))
+    if report.removed:
+        n = report.removed
+        said = nmsg(n, "{n} file of an earlier start will be removed", "{n} files of earlier starts will be removed")
+        lines.append(layout(said))
+    size = format_file_size(report.estimated_bytes)
+    said = msg("the new folder takes about {size}; the original is not changed", size=size)
+    return "\n".join([*lines, layout(said)])
+
+
+def describe_result(report: PrepareReport, planned: PrepareReport, checked: CheckResult, layout: TextLayout) -> str:
+    """What was made, where that is not what was planned, and what `check` reports about the new recipe."""
+    made, kept, folder = report.made, report.kept, report.folder
+    lines = ["", layout(nmsg(made, "made {n} image in {folder}", "made {n} images in {folder}", folder=folder))]
+    if kept:
+        lines.append(layout(nmsg(kept, "kept {n} image of an earlier start", "kept {n} images of earlier starts")))
+    if report.edited:
+        names = shorten_list(report.edited, MAX_NAMES_SHOWN, literal)
+        lines += layout.paragraph(msg("edited since and left as they are: {names}", names=names))
+    steps = tuple(each for each in report.steps if each not in planned.steps)
+    reasons = tuple(each for each in report.reasons if each not in planned.reasons)
+    lines += _list_counts(report.model_copy(update={"copied": 0, "steps": steps, "reasons": reasons}), layout)
+    lines.append(layout(msg("what was done to each file: {path}", path=report.manifest or "")))
+    summary = format_report(checked, layout) if report.errors else format_summary(checked, layout)
+    return "\n".join([*lines, "", summary])
+
+
+def _list_counts(report: PrepareReport, layout: TextLayout) -> list[str]:
+    rows = (
+        [[str(report.copied), layout(KIND_LABELS["image"]), layout(msg("copied unchanged"))]] if report.copied else []
+    )
+    rows += [[str(each.files), layout(KIND_LABELS[each.kind]), layout(STEP_LABELS[each.step])] for each in report.steps]
+    lines = _indent_rows(rows)
+    if report.reasons:
+        lines.append(layout(msg("left out:")))
+        files = report.left_out
+        lines += _indent_rows(
+            [
+                [str(each.files), layout(REASON_LABELS[each.reason]), layout(_name_left_out(files, each.reason))]
+                for each in report.reasons
+            ]
+        )
+    return lines
+
+
+def _indent_rows(rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"  {line}" for row in align_rows(rows, [0]) for line in row] if rows else []
+
+
+def _name_left_out(files: Sequence[LeftOutFile], why: LeftOutReason) -> Message:
+    those = [file for file in files if file.reason == why]
+    return shorten_list(those, MAX_NAMES_SHOWN, _name_file)
+
+
+def _name_file(file: LeftOutFile) -> Message:
+    name = Path(file.source).name
+    if file.detail is None:
+        return literal(name)
+    if file.reason == "duplicate":
+        return msg("{name} = {other}", name=name, other=file.detail)
+    return msg("{name} ({problem})", name=name, problem=file.detail)

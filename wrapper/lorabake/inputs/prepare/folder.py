@@ -1,0 +1,245 @@
+"""The new folder on disk: whose it is, what an earlier start has made in it, and the journal of this one.
+
+A start may be killed at any moment. Every file is complete or missing, and a line of the journal follows it; the
+manifest is written last and takes the journal's place. What the manifest and the journal name is recognized by its
+digest; of the rest only what a journal announced is written over.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from pydantic import ValidationError
+
+from lorabake.errors import MachineError
+from lorabake.inputs.prepare.work import ImageJob
+from lorabake.util import files
+from lorabake.util.hashing import FileHasher
+from lorabake_schemas.base import StrictModel, TupleOf, parse_lenient
+from lorabake_schemas.messages import Message, literal, msg, shorten_list
+from lorabake_schemas.prepared import PreparedFile, PreparedImage, PreparedSet
+
+MANIFEST_NAME = "prepared.json"
+JOURNAL_NAME = ".prepared.jsonl"
+LOCK_NAME = ".prepare.lock"
+STAGE_NAME = ".staged"
+OWN_NAMES = frozenset({MANIFEST_NAME, JOURNAL_NAME, LOCK_NAME, STAGE_NAME})
+MAX_NAMES_SHOWN = 3
+
+
+class Announcement(StrictModel):
+    """The first line of a start's journal: the paths that it may write, and those that earlier ones have made."""
+
+    making: TupleOf[str]
+    owned: TupleOf[str]
+
+
+@dataclass(slots=True)
+class KnownFolder:
+    """What earlier starts have left. ``images`` by their path; ``loose`` are announced paths of a start that was
+    killed, ``owned`` all paths that lorabake has made; ``digests`` those of the files that are to have one."""
+
+    images: dict[str, PreparedImage] = field(default_factory=dict[str, PreparedImage])
+    loose: set[str] = field(default_factory=set[str])
+    owned: set[str] = field(default_factory=set[str])
+    digests: dict[str, str] = field(default_factory=dict[str, str])
+
+
+class FolderState(NamedTuple):
+    """``kept`` are images that need not be made again; ``surplus`` are files of earlier starts that this one does not
+    make. ``changed`` have been edited since, and stay so."""
+
+    kept: dict[str, PreparedImage]
+    surplus: tuple[str, ...]
+    changed: tuple[str, ...]
+
+
+def read_known_folder(root: Path) -> KnownFolder:
+    """What is in the folder. Raises MachineError for one that lorabake did not prepare, or that is damaged."""
+    known = KnownFolder()
+    try:
+        names = set(os.listdir(root)) - {LOCK_NAME}  # noqa: PTH208 - names alone
+    except FileNotFoundError:
+        return known
+    except OSError as error:
+        raise MachineError(msg("cannot read {path}: {why}", path=root, why=files.reason(error))) from error
+    if names and not names & {MANIFEST_NAME, JOURNAL_NAME}:
+        raise MachineError(
+            msg("{path} has files that `lorabake prepare` did not make", path=root),
+            msg("pass a folder that is new or empty"),
+        )
+    try:
+        if MANIFEST_NAME in names:
+            _add_manifest(known, files.read_bytes(root / MANIFEST_NAME, within=root))
+        if JOURNAL_NAME in names:
+            _add_journal(known, files.read_bytes(root / JOURNAL_NAME, within=root))
+    except (OSError, ValueError) as error:
+        why = files.reason(error) if isinstance(error, OSError) else msg("it is damaged")
+        raise MachineError(
+            msg("cannot read the manifest in {path}: {why}", path=root, why=why), msg("pass another folder with --to")
+        ) from error
+    return known
+
+
+def _add_manifest(known: KnownFolder, data: bytes) -> None:
+    """Raises ValueError for what is none, or leads out of the folder."""
+    found = parse_lenient(PreparedSet, data)
+    for image in found.images:
+        _add_image(known, image)
+    for file in found.files:
+        known.owned.add(_check_path(file.path))
+        known.digests[file.path] = file.sha256
+
+
+def _add_journal(known: KnownFolder, data: bytes) -> None:
+    """Each start begins with an announcement. The last line may be torn."""
+    for line in data.split(b"\n"):
+        with suppress(ValidationError):
+            announced = Announcement.model_validate_json(line)
+            known.owned.update(map(_check_path, (*announced.making, *announced.owned)))
+            known.loose.update(announced.making)
+            continue
+        with suppress(ValidationError):
+            _add_image(known, parse_lenient(PreparedImage, line))
+
+
+def _add_image(known: KnownFolder, image: PreparedImage) -> None:
+    known.images[_check_path(image.path)] = image
+    known.loose.discard(image.path)
+    for file in image.files:
+        known.owned.add(_check_path(file.path))
+        known.loose.discard(file.path)
+        known.digests[file.path] = file.sha256
+
+
+def _check_path(path: str) -> str:
+    """Raises ValueError for a path that leads out of the folder: it may come from a stranger."""
+    parts = PurePosixPath(path).parts
+    if not parts or path.startswith("/") or ".." in parts or "\\" in path or parts[0] in OWN_NAMES:
+        raise ValueError(path)
+    return path
+
+
+def compare_folder(
+    root: Path, known: KnownFolder, jobs: Sequence[ImageJob], others: Collection[str], hasher: FileHasher
+) -> FolderState:
+    """What of ``jobs`` need not be done again. ``others`` are the files that will be written and belong to no image.
+
+    A file that somebody has edited since stays as it is. Raises MachineError if it would be written over or removed,
+    and for foreign files in a place that is needed.
+    """
+    wanted = {job.path: job.key for job in jobs}
+    checked = [path for path in known.digests if path not in known.loose]
+    now = hasher.of(root, checked)
+    there = {path for path in checked if now[path]}
+    changed = {path for path in there if (digest := now[path]) and digest.sha256 != known.digests[path]}
+    kept = {
+        path: image
+        for path, image in known.images.items()
+        if wanted.get(path) == image.job and there.issuperset(file.path for file in image.files)
+    }
+    kept = _with_same_sources(kept, hasher)
+    staying = {file.path for image in kept.values() for file in image.files}
+    targets = {path for job in jobs for path in job.paths}
+    surplus = known.owned - targets - set(others)
+    lost = (changed - staying) & ({*targets} | surplus)
+    if lost:
+        raise MachineError(
+            msg("files in {path} have changed since they were prepared: {names}", path=root, names=_shorten(lost)),
+            msg("pass another folder with --to, or delete these files to have them made again"),
+        )
+    _refuse_foreign(root, known, {*targets, *others})
+    return FolderState(kept, tuple(sorted(surplus)), tuple(sorted(changed & {*staying, *others})))
+
+
+def _refuse_foreign(root: Path, known: KnownFolder, targets: Collection[str]) -> None:
+    """Raises MachineError for files that lorabake did not make in a place that it needs."""
+    foreign = [path for path in targets if path not in known.owned and files.exists(root / path)]
+    if foreign:
+        raise MachineError(
+            msg("files in {path} are in the way: {names}", path=root, names=_shorten(foreign)),
+            msg("move them elsewhere and try again"),
+        )
+
+
+def _with_same_sources(images: Mapping[str, PreparedImage], hasher: FileHasher) -> dict[str, PreparedImage]:
+    """Those whose image and mask are what they were; a caption's text is in the job. One that could not be read is
+    tried again."""
+    asked = {file.source: file.source_sha256 for image in images.values() for file in _list_sources(image)}
+    now = hasher.of(Path(os.sep), [source.lstrip(os.sep) for source in asked])
+    same = {
+        source
+        for source, sha256 in asked.items()
+        if (digest := now[source.lstrip(os.sep)]) is not None and digest.sha256 == sha256
+    }
+    return {
+        path: image
+        for path, image in images.items()
+        if not image.left_out and same.issuperset(file.source for file in _list_sources(image))
+    }
+
+
+def _list_sources(image: PreparedImage) -> list[PreparedFile]:
+    return [file for file in image.files if file.kind != "caption"]
+
+
+def _shorten(names: Collection[str]) -> Message:
+    return shorten_list(sorted(names), MAX_NAMES_SHOWN, literal)
+
+
+class Journal:
+    """Notes what is done, as it is done. Raises OSError."""
+
+    def __init__(self, root: Path, known: KnownFolder, making: Iterable[str]) -> None:
+        path = root / JOURNAL_NAME
+        self._file = files.open_append(path, within=root)
+        self._file.write(b"\n")  # the last line of a start that was killed may be torn
+        self._announce(Announcement(making=tuple(sorted(making)), owned=tuple(sorted(known.owned))))
+
+    def announce(self, path: str) -> None:
+        """Note that one more file is going to be written."""
+        self._announce(Announcement(making=(path,), owned=()))
+
+    def _announce(self, announcement: Announcement) -> None:
+        self._file.write(announcement.model_dump_json().encode() + b"\n")
+
+    def note(self, image: PreparedImage) -> None:
+        self._file.write(image.model_dump_json().encode() + b"\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def write_manifest(root: Path, manifest: PreparedSet) -> None:
+    """The manifest takes the journal's place. Raises OSError."""
+    data = manifest.model_dump_json(indent=1).encode() + b"\n"
+    files.replace_bytes(root / MANIFEST_NAME, data, within=root)
+    files.remove_file(root / JOURNAL_NAME, within=root)
+
+
+def clean_folder(root: Path, surplus: Iterable[str], folders: Iterable[str], known: KnownFolder) -> None:
+    """Remove what earlier starts have made and this one does not, and what killed ones have left. Raises OSError."""
+    for path in surplus:
+        files.remove_file(root / path, within=root)
+    files.remove_tree(root / STAGE_NAME, within=root)
+    every = {*folders, *(str(PurePosixPath(path).parent) for path in known.owned)}
+    for folder in sorted(every):
+        _remove_partial(root, folder, known)
+        if folder not in folders and folder != ".":
+            with suppress(OSError):
+                (root / folder).rmdir()
+
+
+def _remove_partial(root: Path, folder: str, known: KnownFolder) -> None:
+    """Files that were being written when an earlier start was killed."""
+    prefix = "" if folder == "." else f"{folder}/"
+    with suppress(OSError):
+        for name in os.listdir(root / folder):  # noqa: PTH208 - names alone
+            whole = name.removeprefix(".").removesuffix(".part")
+            if name == files.partial_file_name(whole) and (f"{prefix}{whole}" in known.owned or not prefix):
+                files.remove_file(root / f"{prefix}{name}", within=root)

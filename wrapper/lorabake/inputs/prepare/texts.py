@@ -1,0 +1,152 @@
+"""Captions as they should be: UTF-8, one line, the token first and the class second (G3.10, G3.12, S12). Pure."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from lorabake_schemas.guide.tags import TAG_SEPARATOR, CaptionStyle, find_odd_separator, is_sentence, normalize_tag
+from lorabake_schemas.prepared import PreparedStep
+
+_BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+_LINE_END = re.compile(r"\r\n|\r|\n")
+SHEET_TAGS = frozenset({"multiple views", "reference sheet"})  # G2.12
+TRANSPARENT_TAG = "transparent background"
+_BACKGROUND = re.compile(r"(\w+) background")
+
+
+class CaptionRules(NamedTuple):
+    """How a folder's captions are read. ``leading`` are the tags that each starts with, none where a caption_prefix
+    may have them; ``sentences`` only need them somewhere. With ``wildcard`` every line is a caption. ``mark`` is
+    keep_tokens_separator."""
+
+    separator: str = TAG_SEPARATOR
+    leading: tuple[str, ...] = ()
+    sentences: bool = False
+    wildcard: bool = False
+    mark: str = ""
+
+
+PLAIN_CAPTIONS = CaptionRules()
+
+
+class CleanText(NamedTuple):
+    """A caption and what was done to it."""
+
+    text: str
+    steps: tuple[PreparedStep, ...] = ()
+
+
+def decode_text(data: bytes) -> tuple[str, bool]:
+    """A caption file's text, and whether it had to be read as something else than UTF-8 without a mark.
+
+    What is not UTF-8 is UTF-16 with its mark, or else the Western encoding of Windows, which decodes nearly all bytes.
+    """
+    for bom, encoding in _BOMS:
+        if data.startswith(bom):
+            return data[len(bom) :].decode(encoding, "replace"), True
+    try:
+        return data.decode("utf-8"), False
+    except UnicodeDecodeError:
+        return data.decode("cp1252", "replace"), True
+
+
+def clean_caption(data: bytes, rules: CaptionRules) -> CleanText:
+    """The caption that takes the place of a file's; its text is empty where the file has none."""
+    text, recoded = decode_text(data)
+    steps: list[PreparedStep] = ["utf-8"] if recoded else []
+    lines = [line.strip() for line in _LINE_END.split(text.replace("\0", ""))]
+    kept = [line for line in lines if line]
+    if not kept:
+        return CleanText("", tuple(steps))
+    if rules.wildcard:
+        if "" in lines[:-1]:
+            steps.append("one-line")
+        placed = [_place_leading(line, rules, only_if_missing=True) for line in kept]
+        whole = "\n".join(placed)
+    else:
+        if len(kept) > 1 or not lines[0]:
+            steps.append("one-line")
+        joined = _join_lines(kept, rules)
+        placed, kept = [_place_leading(joined, rules)], [joined]
+        whole = placed[0]
+    if placed != kept:
+        steps.append("token-first")
+    return CleanText(whole, tuple(steps))
+
+
+def _join_lines(lines: Sequence[str], rules: CaptionRules) -> str:
+    """Lines of tags with separators between them, sentences with spaces."""
+    whole = lines[0]
+    for line in lines[1:]:
+        prose = rules.sentences or whole.endswith((".", "!", "?"))
+        if prose or whole.endswith((rules.separator, *filter(None, [rules.mark]))):
+            whole = f"{whole} {line}"
+        else:
+            whole = f"{whole}{rules.separator} {line}"
+    return whole
+
+
+def _place_leading(text: str, rules: CaptionRules, *, only_if_missing: bool = False) -> str:
+    """The caption with its leading tags in front; unchanged if they are, and where its tags cannot be told apart."""
+    if not rules.leading:
+        return text
+    token = rules.leading[0]
+    has_token = token.casefold() in text.casefold()
+    prose = rules.sentences or any(map(is_sentence, text.split(rules.separator)))
+    if has_token and (prose or only_if_missing):
+        return text
+    style = CaptionStyle(rules.separator, marks=(rules.mark,) if rules.mark else ())
+    if find_odd_separator(text, token.casefold(), style):
+        return text
+    front = [tag.strip() for part in rules.leading for tag in part.split(rules.separator) if tag.strip()]
+    between = f"{rules.separator} "
+    if prose:
+        return between.join([*front, text])
+    known = {normalize_tag(tag) for tag in front}
+    parts = text.split(rules.mark) if rules.mark else [text]
+    pieces = [[tag.strip() for tag in part.split(rules.separator) if tag.strip()] for part in parts]
+    if [normalize_tag(tag) for tag in pieces[0][: len(front)]] == [normalize_tag(tag) for tag in front]:
+        return text
+    left = [[tag for tag in part if normalize_tag(tag) not in known] for part in pieces]
+    left[0] = [*front, *left[0]]
+    return f" {rules.mark} ".join(between.join(part) for part in left)
+
+
+def find_named_backgrounds(text: str, separator: str) -> list[str]:
+    """The words before "background" in a caption's tags."""
+    found = (_BACKGROUND.fullmatch(normalize_tag(tag)) for tag in text.split(separator))
+    return [tag[1] for tag in found if tag]
+
+
+def add_background(text: str, color: str, rules: CaptionRules) -> str:
+    """The caption with the tag of its new background, which takes the place of a transparent one."""
+    own, between = f"{color} background", f"{rules.separator} "
+
+    def change(line: str) -> str:
+        tags = line.split(rules.separator)
+        kept = [tag for tag in tags if normalize_tag(tag) != TRANSPARENT_TAG]
+        if any(normalize_tag(tag) == own for tag in kept):
+            return rules.separator.join(kept) if len(kept) < len(tags) else line
+        whole = rules.separator.join(kept).rstrip().removesuffix(rules.separator)
+        return f"{whole} {own}" if whole.endswith((".", "!", "?")) else f"{whole}{between}{own}" if whole else own
+
+    return "\n".join(map(change, text.split("\n"))) if rules.wildcard else change(text)
+
+
+def edit_crop_caption(text: str, caption: str | None, tags: Sequence[str], rules: CaptionRules) -> CleanText:
+    """The caption of a part of an image: its own one, or the image's without the tags of a sheet and with more."""
+    if caption is not None:
+        return CleanText(clean_caption(caption.encode(), rules).text, ("own-text",))
+    pieces = text.split(rules.separator)
+    kept = [tag for tag in pieces if normalize_tag(tag) not in SHEET_TAGS]
+    whole, steps = text, list[PreparedStep]()
+    if len(kept) < len(pieces):
+        whole = rules.separator.join(kept).strip()
+        steps.append("without-sheet-tags")
+    if tags:
+        whole = f"{rules.separator} ".join(part for part in (whole, *tags) if part)
+        steps.append("own-text")
+    return CleanText(whole, tuple(steps))

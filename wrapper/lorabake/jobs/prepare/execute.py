@@ -1,0 +1,209 @@
+"""Doing what was planned: images in parallel, then metadata, recipe and manifest. May be killed at any moment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+
+from lorabake import __version__
+from lorabake.errors import BusyError, MachineError
+from lorabake.inputs.images import ignore_pillow_warnings
+from lorabake.inputs.metadata_file import load_metadata_table
+from lorabake.inputs.prepare.folder import (
+    LOCK_NAME,
+    Journal,
+    clean_folder,
+    write_manifest,
+)
+from lorabake.inputs.prepare.metadata import NewEntry, rewrite_metadata
+from lorabake.inputs.prepare.plan import FolderPlan, FolderRequest
+from lorabake.inputs.prepare.work import ImageJob, do_job
+from lorabake.jobs.prepare.plan import Preparation, name_metadata, with_state
+from lorabake.util import files
+from lorabake.util.hashing import FileHasher, ProgressCallback
+from lorabake.util.locks import try_lock
+from lorabake_schemas.messages import escape_undecodable, msg
+from lorabake_schemas.prepared import (
+    LeftOutFile,
+    PreparedFile,
+    PreparedImage,
+    PreparedKind,
+    PreparedSet,
+    PreparedStep,
+)
+
+Upscale = Callable[[Sequence[ImageJob]], Mapping[str, Path]]
+BATCH = 64  # images that are upscaled at a time, so that an interrupt loses few
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedDataset:
+    """What was made: the manifest, how many images were made now and how many were there, what was removed."""
+
+    manifest: PreparedSet
+    made: int
+    kept: int
+    removed: int
+    changed: tuple[str, ...]
+
+
+def prepare_dataset(
+    plan: Preparation, hasher: FileHasher, progress: ProgressCallback | None = None, upscale: Upscale | None = None
+) -> PreparedDataset:
+    """Make the new folder, or what it lacks. Raises MachineError and ResourceError for what the disk refuses, BusyError
+    if another process is at it."""
+    try:
+        plan.root.mkdir(parents=True, exist_ok=True)
+        with _locked(plan.root):
+            return _prepare(with_state(plan, hasher), progress, upscale)
+    except OSError as error:
+        said = msg("cannot write {path}: {why}", path=str(error.filename or plan.root), why=files.reason(error))
+        raise files.disk_error(error, said) from error
+
+
+@contextmanager
+def _locked(root: Path) -> Generator[None]:
+    with try_lock(root / LOCK_NAME) as holder:
+        if holder is not None:
+            raise BusyError(msg("{path} is being prepared by {who}", path=root, who=holder.who), holder.hint)
+        yield
+
+
+def _prepare(plan: Preparation, progress: ProgressCallback | None, upscale: Upscale | None) -> PreparedDataset:
+    root, jobs, done = plan.root, plan.jobs, dict(plan.state.kept)
+    ahead = [job for job in jobs if job.path not in plan.state.kept]
+    recipe = plan.recipe_text.encode()
+    _refuse_edited(plan, plan.recipe_name, recipe)
+    folders = {str(PurePosixPath(path).parent) for job in jobs for path in job.paths}
+    journal = Journal(root, plan.known, (path for job in ahead for path in job.paths))
+    try:
+        clean_folder(root, plan.state.surplus, {*folders, "."}, plan.known)
+        for folder in sorted(folders):
+            files.make_folder(root / folder, within=root)
+        for image in _do_jobs(root, ahead, progress, upscale):
+            journal.note(image)
+            done[image.path] = image
+        extra = [*_make_metadata(plan, done), (_describe_recipe(plan, recipe), recipe)]
+        for file, data in extra:
+            _write_other(plan, journal, file, data)
+    finally:
+        journal.close()
+    manifest = PreparedSet(
+        lorabake=__version__,
+        recipe=escape_undecodable(str(plan.examination.loaded.path.absolute())),
+        recipe_sha256=_describe_recipe(plan, recipe).source_sha256,
+        images=tuple(done[job.path] for job in jobs),
+        files=tuple(file for file, _ in extra),
+        left_out=tuple(file for folder in plan.folders for file in folder.left_out),
+    )
+    write_manifest(root, manifest)
+    return PreparedDataset(manifest, len(ahead), len(jobs) - len(ahead), len(plan.state.surplus), plan.state.changed)
+
+
+def _do_jobs(
+    root: Path, jobs: Sequence[ImageJob], progress: ProgressCallback | None, upscale: Upscale | None
+) -> Iterator[PreparedImage]:
+    """In threads: Pillow decodes, resizes and encodes without Python's lock."""
+    growing = [job for job in jobs if job.upscaler] if upscale is not None else []
+    batches = [
+        [job for job in jobs if job not in growing],
+        *(growing[at : at + BATCH] for at in range(0, len(growing), BATCH)),
+    ]
+    count = 0
+    with ignore_pillow_warnings(), ThreadPoolExecutor(os.cpu_count() or 1, "prepare") as pool:
+        try:
+            for number, batch in enumerate(batches):
+                ready = upscale(batch) if upscale is not None and number else {}
+                waiting = [pool.submit(do_job, root, job, ready.get(job.path)) for job in batch]
+                for each in as_completed(waiting):
+                    count += 1
+                    if progress is not None:
+                        progress(count, len(jobs))
+                    yield each.result()
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _make_metadata(plan: Preparation, done: Mapping[str, PreparedImage]) -> Iterator[tuple[PreparedFile, bytes]]:
+    for request, folder in zip(plan.requests, plan.folders, strict=True):
+        path = plan.metadata.get(request.name)
+        if path is None:
+            continue
+        try:
+            table = load_metadata_table(Path(path))
+            source = files.read_bytes(path)
+        except (OSError, ValueError) as error:
+            why = files.reason(error) if isinstance(error, OSError) else msg("it is damaged")
+            raise MachineError(msg("cannot read {path}: {why}", path=path, why=why)) from error
+        entries = _list_entries(table, request, folder, done)
+        data, steps = rewrite_metadata(table, entries, request.rules, lines=path.endswith(".jsonl"))
+        yield _describe_file("metadata", name_metadata(request.name, path), path, source, data, steps), data
+
+
+def _describe_recipe(plan: Preparation, data: bytes) -> PreparedFile:
+    loaded = plan.examination.loaded
+    source = loaded.source or loaded.content
+    return _describe_file("recipe", plan.recipe_name, str(loaded.path.absolute()), source, data)
+
+
+def _describe_file(
+    kind: PreparedKind, path: str, source: str, content: bytes, data: bytes, steps: tuple[PreparedStep, ...] = ()
+) -> PreparedFile:
+    return PreparedFile(
+        kind=kind,
+        path=path,
+        source=escape_undecodable(source),
+        source_sha256=sha256(content).hexdigest(),
+        sha256=sha256(data).hexdigest(),
+        size=len(data),
+        steps=steps,
+    )
+
+
+def _list_entries(
+    table: Mapping[str, object], request: FolderRequest, folder: FolderPlan, done: Mapping[str, PreparedImage]
+) -> dict[str, list[NewEntry]]:
+    """What became of each image, by its name in the metadata file."""
+    found: dict[str, list[NewEntry]] = {}
+    for name in table:
+        inside = os.path.relpath(name, request.root) if Path(name).is_absolute() else name
+        for job in folder.names.get(inside, ()):
+            image = done[job.path]
+            made = next((file for file in image.files if file.kind == "image"), None)
+            if made is not None and made.width and made.height:
+                entry = NewEntry(PurePosixPath(made.path).name, (made.width, made.height), image.color)
+                found.setdefault(name, []).append(entry)
+    return found
+
+
+def _refuse_edited(plan: Preparation, name: str, data: bytes) -> None:
+    """Raises MachineError for a file that somebody has edited and that would become another one."""
+    recorded = plan.known.digests.get(name)
+    if recorded is None or name in plan.known.loose or recorded == sha256(data).hexdigest():
+        return
+    if files.exists(plan.root / name) and sha256(files.read_bytes(plan.root / name)).hexdigest() != recorded:
+        raise MachineError(
+            msg("{path} has changed since it was prepared, and would be written anew", path=plan.root / name),
+            msg("pass another folder with --to, or move this file elsewhere"),
+        )
+
+
+def _write_other(plan: Preparation, journal: Journal, file: PreparedFile, data: bytes) -> None:
+    """Write a file of the folder itself, unless an earlier start has: it may have been edited since."""
+    _refuse_edited(plan, file.path, data)
+    known = plan.known.digests.get(file.path) == file.sha256 and file.path not in plan.known.loose
+    if not known or not files.exists(plan.root / file.path):
+        journal.announce(file.path)
+        files.replace_bytes(plan.root / file.path, data, within=plan.root)
+
+
+def list_left_out(plan: Preparation, done: PreparedDataset | None) -> tuple[LeftOutFile, ...]:
+    """All that is not in the new folder; what could not be decoded is known when it is done."""
+    known = tuple(file for folder in plan.folders for file in folder.left_out)
+    return known + tuple(file for image in done.manifest.images for file in image.left_out) if done else known
