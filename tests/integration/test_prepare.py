@@ -314,7 +314,10 @@ def test_a_folder_that_cannot_be_written_is_an_error(project: Path, tmp_path: Pa
 
 
 def test_too_little_space_is_known_before(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lorabake.util.machine.get_free_disk", lambda _path: 1000)
+    def free(path: Path) -> int:
+        return 1000
+
+    monkeypatch.setattr("lorabake.util.machine.get_free_disk", free)
     assert report(project)["error"]["exit_code"] == 6
     assert not (tmp_path / "clean").exists()
 

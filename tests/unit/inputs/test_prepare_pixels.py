@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -64,7 +65,8 @@ def test_backgrounds_vary_and_stay() -> None:
 def test_only_the_profile_of_the_source_is_kept() -> None:
     image = Image.new("RGB", (8, 8))
     image.info["comment"] = b"secret"
-    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    space: Any = ImageCms.createProfile("sRGB")  # pyright: ignore[reportUnknownMemberType]
+    profile = ImageCms.ImageCmsProfile(space).tobytes()
     for extension in (".jpg", ".png"):
         again = Image.open(io.BytesIO(pixels.encode(image, extension, profile)))
         assert again.info["icc_profile"] == profile

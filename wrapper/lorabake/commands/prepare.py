@@ -144,7 +144,7 @@ def _digest_weights(path: Path | None, hasher: FileHasher) -> str:
 
     whole = path.absolute()
     found = hasher.of(whole.parent, [whole.name])[whole.name]
-    if found is None or found.sha256 is None:
+    if found is None:
         raise MachineError(msg("cannot read {path}: {why}", path=path, why=msg("it does not exist")))
     return found.sha256
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -79,7 +79,7 @@ def make_report(
     plan: Preparation, done: PreparedDataset | None = None, checked: CheckResult | None = None
 ) -> PrepareReport:
     """The counts of the plan, or of what was done."""
-    steps = Counter[tuple[PreparedKind, PreparedStep]](_iter_done_steps(done) if done else _iter_planned_steps(plan))
+    steps = Counter(_list_done_steps(done) if done else _list_planned_steps(plan))
     left_out = list_left_out(plan, done)
     reasons = Counter(file.reason for file in left_out)
     copied = sum(not file.steps for image in done.manifest.images for file in image.files[:1]) if done else None
@@ -110,16 +110,20 @@ def make_report(
     )
 
 
-def _iter_planned_steps(plan: Preparation) -> Iterator[tuple[PreparedKind, PreparedStep]]:
+Step = tuple[PreparedKind, PreparedStep]
+
+
+def _list_planned_steps(plan: Preparation) -> list[Step]:
+    found = list[Step]()
     for job in plan.jobs:
-        yield from (("image", step) for step in dict.fromkeys(job.planned))
-        if job.caption:
-            yield from (("caption", step) for step in dict.fromkeys(job.caption.steps))
+        found.extend(("image", step) for step in dict.fromkeys(job.planned))
+        found.extend(("caption", step) for step in dict.fromkeys(job.caption.steps if job.caption else ()))
+    return found
 
 
-def _iter_done_steps(done: PreparedDataset) -> Iterator[tuple[PreparedKind, PreparedStep]]:
-    for file in (*(file for image in done.manifest.images for file in image.files), *done.manifest.files):
-        yield from ((file.kind, step) for step in dict.fromkeys(file.steps))
+def _list_done_steps(done: PreparedDataset) -> list[Step]:
+    files = (*(file for image in done.manifest.images for file in image.files), *done.manifest.files)
+    return [(file.kind, step) for file in files for step in dict.fromkeys(file.steps)]
 
 
 def describe_plan(report: PrepareReport, layout: TextLayout) -> str:

@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -81,7 +81,8 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
             from PIL import ImageCms
 
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            found = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            space: Any = ImageCms.createProfile("sRGB")  # pyright: ignore[reportUnknownMemberType]
+            found = ImageCms.profileToProfile(image, source, space, outputMode="RGB")
     found = found or image.convert("RGB")
     found.info = {}  # the profile is that of CMYK
     return found

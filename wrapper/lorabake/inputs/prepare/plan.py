@@ -153,7 +153,7 @@ class _Planner:
         asked = self.asked
         shown = (image.width, image.height)
         if image.orientation >= FIRST_ROTATED_SIDEWAYS:
-            shown = shown[::-1]
+            shown = (image.height, image.width)
         box = crop.box if crop else None
         if box is not None:
             if crop is not None and (box[2] > shown[0] or box[3] > shown[1]):

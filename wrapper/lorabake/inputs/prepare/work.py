@@ -129,6 +129,10 @@ class _Done:
     profile: bytes | None = None
 
 
+def _swap(size: Size) -> Size:
+    return size[1], size[0]
+
+
 def _read_source(path: str) -> bytes:
     try:
         return read_bytes(path, IMAGE_LIMIT)
@@ -143,7 +147,7 @@ def _make_pixels(data: bytes, job: ImageJob) -> tuple[Image.Image, _Done]:
         stored = image.size
         if job.growth == "reduced" and job.size and job.crop is None and image.format == "JPEG":
             sideways = job.orientation >= FIRST_ROTATED_SIDEWAYS
-            pixels.draft_jpeg(image, job.size[::-1] if sideways else job.size)
+            pixels.draft_jpeg(image, _swap(job.size) if sideways else job.size)
         steps: list[PreparedStep] = ["first-frame"] if "first-frame" in job.planned else []
         image.load()
         return _change(image, job, steps, stored) if job.rewrite else (image, _Done((), (stored, stored)))
@@ -159,12 +163,12 @@ def _change(image: Image.Image, job: ImageJob, steps: list[PreparedStep], stored
     color, profile = None, image.info.get("icc_profile")
     if image.mode == "CMYK":
         profile = None
-    steps += [step for step in job.planned if step in {"eight-bit", "rgb"}]
+    steps.extend(step for step in job.planned if step in {"eight-bit", "rgb"})
     image = pixels.to_rgb(image)
     shown = stored
     if job.orientation != 1:
         image = image.transpose(Image.Transpose(_TRANSPOSED[job.orientation]))
-        shown = stored[::-1] if job.orientation >= FIRST_ROTATED_SIDEWAYS else stored
+        shown = _swap(stored) if job.orientation >= FIRST_ROTATED_SIDEWAYS else stored
         steps.append("rotated")
     if job.crop is not None:
         image = image.crop(job.crop)
@@ -178,7 +182,7 @@ def _change(image: Image.Image, job: ImageJob, steps: list[PreparedStep], stored
             color = pixels.choose_background(Path(job.path).stem, wanted)
             image = pixels.flatten(image, color)
             steps.append("background")
-    steps += [step for step in job.planned if step == "converted"]
+    steps.extend(step for step in job.planned if step == "converted")
     return image, _Done(tuple(steps), (stored, shown), color, profile if isinstance(profile, bytes) else None)
 
 

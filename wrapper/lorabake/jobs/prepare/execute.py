@@ -118,7 +118,7 @@ def _do_jobs(
     with ignore_pillow_warnings(), ThreadPoolExecutor(os.cpu_count() or 1, "prepare") as pool:
         try:
             for number, batch in enumerate(batches):
-                ready = upscale(batch) if upscale is not None and number else {}
+                ready: Mapping[str, Path] = upscale(batch) if upscale is not None and number else {}
                 waiting = [pool.submit(do_job, root, job, ready.get(job.path)) for job in batch]
                 for each in as_completed(waiting):
                     count += 1
