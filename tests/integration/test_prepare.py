@@ -84,8 +84,7 @@ def test_a_clean_set_is_copied_byte_for_byte(project: Path, tmp_path: Path) -> N
     assert text.startswith("# kept\n")
     assert tomllib.loads(text)["base"]["model"] == "../project/base.safetensors"
     hold(json.loads((tmp_path / "clean" / "prepared.json").read_text("utf-8")), "prepared")
-    made = {path.name for path in (tmp_path / "clean").iterdir()}
-    assert made == {"pictures", "prepared.json", "recipe.toml"}
+    assert {path.name for path in (tmp_path / "clean").iterdir()} == {"pictures", "prepared.json", "recipe.toml"}
 
 
 def test_a_dry_run_writes_nothing(project: Path, tmp_path: Path) -> None:
@@ -174,7 +173,7 @@ def test_masks_follow_their_images(project: Path, tmp_path: Path) -> None:
 
 def test_metadata_follows_its_images(project: Path, tmp_path: Path) -> None:
     pictures = project / "pictures"
-    table = {
+    table: dict[str, Any] = {
         f"{number:02}.png": {"caption": "sea", "tags": "lumtower, red", "image_size": [1, 1]} for number in range(4)
     }
     table |= {"05.png": {"tags": "sea\nsky", "other": 7}, "missing.png": {"caption": "x"}}
