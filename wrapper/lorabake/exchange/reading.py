@@ -1,0 +1,107 @@
+"""Files of other programs as tables of values, with clear errors for whatever is damaged or of another kind."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from lorabake.errors import RecipeError
+from lorabake.recipe.positions import find_key_positions
+from lorabake.recipe.syntax import toml_error_finding
+from lorabake.util.files import parse_json
+from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.messages import Message, msg
+
+if TYPE_CHECKING:
+    from lorabake.exchange.foreign import Source
+
+Table = Mapping[str, Any]
+MAX_DEPTH = 24
+MAX_KEYS = 20_000
+
+
+def parse_toml_table(source: Source) -> tuple[str, dict[str, Any]]:
+    """The text of a TOML file and what is in it. Raises RecipeError with the line."""
+    text = decode_text(source)
+    try:
+        return text, tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = toml_error_finding(error, text)
+        raise RecipeError(msg("cannot import {path}: {why}", path=source.path, why=found.message), [found]) from error
+    except (RecursionError, ValueError) as error:
+        raise make_error(source, msg("a list or a number in it is too long")) from error
+
+
+def parse_json_table(source: Source) -> tuple[str, dict[str, Any]]:
+    """The text of a JSON file and the object in it. Raises RecipeError with the line."""
+    text = decode_text(source)
+    try:
+        found = parse_json(text)
+    except ValueError as error:
+        line = getattr(error, "lineno", None)
+        why = msg("it is not valid JSON")
+        raise make_error(source, why, line, msg("export the file again, or fix the JSON on that line")) from error
+    if not isinstance(found, dict):
+        raise make_error(source, msg("its JSON is not an object with keys"), 1)
+    return text, cast("dict[str, Any]", found)
+
+
+def decode_text(source: Source) -> str:
+    """Raises RecipeError with the line of the first byte that is not UTF-8."""
+    try:
+        return source.content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = source.content[: error.start].count(b"\n") + 1
+        raise make_error(source, msg("it is not UTF-8 text"), line, msg("save the file as UTF-8")) from error
+
+
+def make_error(source: Source, why: Message, line: int | None = None, fix: Message | None = None) -> RecipeError:
+    """A file that cannot be imported."""
+    fix = fix or msg("check that it is the file you mean; `lorabake import --help` lists what can be imported")
+    said = msg("cannot import {path}: {why}", path=source.path, why=why)
+    found = Finding(rule="foreign-file", severity=Severity.ERROR, line=line, message=said, fix=fix)
+    return RecipeError(said, [found], fix)
+
+
+def find_toml_line(text: str, key: str) -> int | None:
+    """The line of a top-level key of a TOML file."""
+    position = find_key_positions(text).get((key,))
+    return position[0] if position else None
+
+
+def find_json_line(text: str, key: str) -> int | None:
+    """The line where a key of a JSON file is first named."""
+    before, found, _ = text.partition(f'"{key}"')
+    return before.count("\n") + 1 if found else None
+
+
+def flatten(source: Source, table: Table) -> dict[str, object]:
+    """Every value of nested tables under its full name, such as ``network.linear`` and ``datasets[0].resolution``.
+
+    A list without tables stays one value. Raises RecipeError for nesting without end.
+    """
+    found: dict[str, object] = {}
+    waiting: list[tuple[str, object, int]] = [("", table, 0)]
+    while waiting:
+        name, value, depth = waiting.pop()
+        parts = _list_parts(name, value)
+        if parts is None:
+            found[name] = value
+        else:
+            waiting += [(*part, depth + 1) for part in reversed(parts)]
+        if depth > MAX_DEPTH or len(found) + len(waiting) > MAX_KEYS:
+            raise make_error(source, msg("it has too many keys, or is nested too deeply"))
+    return found
+
+
+def _list_parts(name: str, value: object) -> list[tuple[str, object]] | None:
+    """The parts of a table or of a list of tables; None for a value."""
+    if isinstance(value, dict) and (value or not name):
+        dot = "." if name else ""
+        return [(f"{name}{dot}{key}", part) for key, part in cast("dict[object, object]", value).items()]
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        if any(isinstance(item, dict | list) for item in items):
+            return [(f"{name}[{index}]", item) for index, item in enumerate(items)]
+    return None
