@@ -42,7 +42,9 @@ def fit_option(option: Option, value: object) -> OptionValue | None:
         if option.type == "float":
             return to_numbers(value)
         items = cast("Sequence[object]", value) if isinstance(value, list | tuple) else [value]
-        return tuple([text for item in items if (text := to_text(item)) is not None]) or None
+        texts = [to_text(item) for item in items]
+        found = tuple(text for text in texts if text is not None)
+        return found or None
     match option.type:
         case "int":
             return to_whole(value)

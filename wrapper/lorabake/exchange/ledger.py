@@ -89,7 +89,14 @@ class Ledger:
         """An option of sd-scripts and the keys it comes from; ``into`` is the table of a dataset or of the launch."""
         self.settle(*keys)
         keys = tuple(dict.fromkeys(keys))
-        given = Given(value=value, keys=keys, repair=repair, trained=trained)
+        written = show_value(self.values.get(keys[0])) if len(keys) == 1 else None
+        given = Given(
+            value=value,
+            keys=keys,
+            written=None if written == show_value(value) else written,
+            repair=repair,
+            trained=trained,
+        )
         (self.options if into is None else into)[option] = given
 
     def note(self, fate: KeyFate, why: Message | None, *keys: str, to: str | None = None) -> None:
