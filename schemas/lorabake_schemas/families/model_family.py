@@ -129,6 +129,7 @@ class ModelFamily(LoraFamily):
     ``two_board_models`` are patterns of the names of models that know the tags of danbooru and of e621,
     ``board_models`` those of models that know one of them, with its name. ``name_patterns`` are in names of checkpoints
     of the family, where nothing else shows it.
+    ``other_names`` are what other programs call it, in their configurations.
     ``has_both_predictions``: its original models come with v-prediction and without.
 
     ``unet_parameters`` is how many numbers the UNet has.
@@ -162,6 +163,7 @@ class ModelFamily(LoraFamily):
     two_board_models: tuple[str, ...] = ()
     board_models: Mapping[str, str] = field(default_factory=dict[str, str], hash=False)
     name_patterns: tuple[str, ...] = ()
+    other_names: tuple[str, ...] = ()
     has_both_predictions: bool = False
     script_options: Mapping[str, GuideValue[bool]] = field(default_factory=dict[str, GuideValue[bool]], hash=False)
     ignored_options: tuple[str, ...] = ()

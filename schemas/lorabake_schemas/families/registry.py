@@ -52,6 +52,11 @@ def find_family_by_context(width: int) -> ModelFamily | None:
     return next((family for family in list_families() if family.context_width == width), None)
 
 
+def find_family_by_other_name(name: str) -> ModelFamily | None:
+    """The family that another program has under this name."""
+    return next((family for family in list_families() if name in family.other_names), None)
+
+
 def find_family_of_run(argv: Iterable[str], train: Mapping[str, object]) -> ModelFamily:
     """What was trained by this command with this train.toml: the family of the script with the most options set."""
     names = {argument.replace("\\", "/").rpartition("/")[2] for argument in argv}

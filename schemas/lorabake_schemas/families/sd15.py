@@ -14,6 +14,7 @@ from lorabake_schemas.messages import msg
 
 FAMILY = ModelFamily(
     name="sd15",
+    other_names=("STABLE_DIFFUSION_15", "sd-lora", "sd1", "sd15", "sd"),
     label="Stable Diffusion 1.x",
     script="train_network.py",
     text_encoders=(TextEncoder(name="te", folder="text_encoder", width=768, parameters=123_060_480),),

@@ -10,6 +10,14 @@ from lorabake_schemas.families.model_family import GuideValue, LoraSigns, TextEn
 FAMILY = replace(
     sd15.FAMILY,
     name="sd2",
+    other_names=(
+        "STABLE_DIFFUSION_20",
+        "STABLE_DIFFUSION_20_BASE",
+        "STABLE_DIFFUSION_21",
+        "STABLE_DIFFUSION_21_BASE",
+        "sd2",
+        "is_v2",
+    ),
     label="Stable Diffusion 2.x",
     script_options={"v2": GuideValue(value=True, rule="G4.10")},
     text_encoders=(

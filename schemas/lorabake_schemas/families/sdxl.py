@@ -19,6 +19,8 @@ FAMILY = ModelFamily(
     board_models={r".*illustrious.*|animagine.*": "danbooru", r"pony.*": "e621"},
     name_patterns=(r"sd[-_ ]?xl.*", r".*xl([-_ .].*)?", r"pony.*", r".*illustrious.*", r"noobai.*", r"animagine.*"),
     name="sdxl",
+    # OneTrainer's model_type, lora-scripts' model_train_type, ai-toolkit's arch and switches (is_sdxl is a misreading)
+    other_names=("STABLE_DIFFUSION_XL_10_BASE", "sdxl-lora", "sdxl", "is_xl", "is_sdxl"),
     label="SDXL",
     script="sdxl_train_network.py",
     ignored_options=("clip_skip",),  # S23

@@ -161,6 +161,7 @@ def test_every_key_that_is_no_option_has_a_line() -> None:
         "general_args.args.sdxl": "dropped",
         "subsets[0].name": "dropped",
         "subsets[0].flip_aug": "default",
+        "subsets[1].is_reg": "computed",
         "subsets[1].random_crop_padding_percent": "dropped",
         "bucket_args.dataset_args.multires_training": "dropped",
         "general_args.args.vae_reflection": "dropped",

@@ -15,8 +15,8 @@ from lorabake.exchange.ai_toolkit_keys import (
     DEFAULTS,
     DROPPED,
     EPSILON_OPTIMIZERS,
-    FAMILIES,
     OPTIMIZERS,
+    OTHER_SWITCHES,
     PRECISIONS,
     SAME,
     START,
@@ -28,12 +28,13 @@ from lorabake.exchange.ledger import Ledger
 from lorabake.exchange.optimizers import find_optimizer
 from lorabake.exchange.reading import decode_text, flatten, make_error, parse_json_table
 from lorabake.exchange.yaml_reading import parse_yaml_table
+from lorabake_schemas.families.registry import DEFAULT_FAMILY, find_family_by_other_name, get_family
 from lorabake_schemas.messages import Message, msg
 
 if TYPE_CHECKING:
     from lorabake.exchange.foreign import Source
     from lorabake_schemas.base import OptionValue
-    from lorabake_schemas.plan import Script
+    from lorabake_schemas.families.model_family import ModelFamily
 
 FORMAT = "ai-toolkit"
 PROGRAM = msg("ai-toolkit")
@@ -46,7 +47,7 @@ def read_ai_toolkit(source: Source) -> ForeignConfig:
     is_json = decode_text(source).lstrip().startswith("{")
     text, table = parse_json_table(source) if is_json else parse_yaml_table(source)
     process = _find_process(source, text, table)
-    script, family = _find_script(source, text, process)
+    family = _find_family(source, text, process)
     name = to_text(cast("dict[str, object]", table["config"]).get("name"))
     job = _Job(source, table, name or "")
     job.read_model(family)
@@ -64,7 +65,7 @@ def read_ai_toolkit(source: Source) -> ForeignConfig:
     return ForeignConfig(
         format=FORMAT,
         program=PROGRAM,
-        script=script,
+        script=family.script,
         name=name,
         options=job.ledger.options,
         launch=job.ledger.launch,
@@ -103,18 +104,19 @@ def _find_process(source: Source, text: str, table: dict[str, Any]) -> dict[str,
     return found
 
 
-def _find_script(source: Source, text: str, process: dict[str, Any]) -> tuple[Script, str]:
-    """The training script by ``arch``, or by the older switches such as ``is_xl`` (ModelConfig)."""
+def _find_family(source: Source, text: str, process: dict[str, Any]) -> ModelFamily:
+    """By ``arch``, or by the older switches such as ``is_xl`` (ModelConfig); the first family if there is neither."""
     given = process.get("model")
     model = cast("dict[str, object]", given) if isinstance(given, dict) else {}
     arch = (to_text(model.get("arch")) or "").partition(":")[0].lower()
-    switch = next((key for key, value in model.items() if str(key).startswith("is_") and to_switch(value)), None)
-    if not arch:
-        arch = {"is_xl": "sdxl", "is_v2": "sd2", "is_v_pred": "sd1", None: "sd1"}.get(switch, str(switch))
-    if arch not in FAMILIES:
-        said = msg("it trains {model}, which lorabake cannot", model=arch.removeprefix("is_"))
-        raise make_error(source, said, find_yaml_line(text, "arch") or find_yaml_line(text, str(switch)))
-    return FAMILIES[arch], arch
+    switches = [key for key, value in model.items() if to_switch(value)]
+    known = [family for key in switches if (family := find_family_by_other_name(str(key)))]
+    other = next((key for key in switches if key in OTHER_SWITCHES), None)
+    found = find_family_by_other_name(arch) if arch else known[0] if known else get_family(DEFAULT_FAMILY)
+    if found is None or (other and not arch):
+        said = msg("it trains {model}, which lorabake cannot", model=arch or str(other).removeprefix("is_"))
+        raise make_error(source, said, find_yaml_line(text, "arch" if arch else str(other)))
+    return found
 
 
 class _Job:
@@ -156,18 +158,20 @@ class _Job:
     def same(self, *names: str) -> None:
         self.ledger.note("default", SAME, *filter(None, map(self.find, names)))
 
-    def read_model(self, family: str) -> None:
+    def read_model(self, family: ModelFamily) -> None:
         self.give("pretrained_model_name_or_path", self.text("model.name_or_path"), "model.name_or_path")
         if self.text("model.vae_path"):
             self.give("vae", self.text("model.vae_path"), "model.vae_path")
         if self.text("model.lora_path"):
             self.give("base_weights", (self.text("model.lora_path"),), "model.lora_path")
-        if family == "sd2":
-            self.give("v2", True, "model.arch", "model.is_v2")
+        for option, set_to in family.script_options.items():
+            self.give(option, set_to.value, "model.arch", "model.is_v2")
         if self.switch("model.is_v_pred"):
             self.give("v_parameterization", True, "model.is_v_pred")
         why = msg("it chooses the training script, as the base model does here")
         self.drop(why, "model.arch", "model.is_xl", "model.is_v2", "type")
+        misread = msg("ai-toolkit's own switch is is_xl; it ignores this one")
+        self.ledger.note("repaired", misread, *filter(None, [self.find("model.is_sdxl")]))
         self.ledger.drop(why, "job")
 
     def read_length(self) -> None:
@@ -377,7 +381,8 @@ class _Job:
 
     def _write_prompt(self, entry: dict[str, str], at: int) -> str:
         trigger = self.text("trigger_word")
-        line = " ".join(entry["prompt"].replace("[trigger]", trigger).replace("[name]", trigger or self.name).split())
+        text = entry["prompt"].replace("[name]", self.name)
+        line = " ".join((text.replace("[trigger]", trigger) if trigger else text).split())
         seed = to_whole(entry.get("seed") or self.get("sample.seed")) or 0
         if self.switch("sample.walk_seed") and "seed" not in entry:
             seed += at

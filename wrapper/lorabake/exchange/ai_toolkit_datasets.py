@@ -79,6 +79,8 @@ class JobDataset:
         step = self.whole("bucket_tolerance") or 64
         if step != 64 and 8 <= step <= 1024:
             self.give("bucket_reso_steps", step, "bucket_tolerance", into=shared)
+        if self.switch("is_reg"):
+            self.job.ledger.note("computed", None, self.key("is_reg"), to="regularization")
         self.same("bucket_tolerance", "is_reg")
         subset = ForeignSubset(options=self.options, is_reg=self.switch("is_reg"))
         found: list[ForeignDataset] = []
@@ -100,6 +102,8 @@ class JobDataset:
         extension = self.text("caption_type") or self.text("caption_ext")
         if extension.strip(".") in {"json", "jsonl"}:
             self.drop(_OTHER_JSON, "caption_ext", "caption_type")
+        elif extension.strip(".") == "filename":
+            self.drop(msg("sd-scripts reads captions from files; it takes none from an image's name"), "caption_type")
         else:
             self.give("caption_extension", "." + extension.lstrip("."), "caption_ext", "caption_type")
         key = self.key("trigger_word") if self.text("trigger_word") else self.job.find("trigger_word")

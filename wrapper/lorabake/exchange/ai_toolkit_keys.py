@@ -10,17 +10,10 @@ from lorabake_schemas.messages import Message, msg
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lorabake_schemas.plan import Script
-
-FAMILIES: Mapping[str, Script] = MappingProxyType(
-    {
-        "sd1": "train_network.py",
-        "sd15": "train_network.py",
-        "sd": "train_network.py",
-        "sd2": "train_network.py",
-        "sdxl": "sdxl_train_network.py",
-    }
-)
+# The older switches for architectures that lorabake does not train.
+OTHER_SWITCHES = (
+    "is_flux", "is_v3", "is_pixart", "is_pixart_sigma", "is_auraflow", "is_lumina2", "is_ssd", "is_vega",
+)  # fmt: skip
 PRECISIONS = {
     "fp16": "fp16", "float16": "fp16", "bf16": "bf16", "bfloat16": "bf16", "fp32": "float", "float32": "float",
     "float": "float",

@@ -10,10 +10,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, cast
 
 from lorabake.exchange.convert import list_script_options, to_argument, to_number, to_numbers, to_switch, to_text
-from lorabake.exchange.foreign import UNSET, ForeignConfig, ForeignDataset, ForeignSubset, Given
+from lorabake.exchange.foreign import UNSET, ForeignConfig, ForeignDataset, ForeignSubset, Given, Unset
 from lorabake.exchange.ledger import NO_NUMBER, Ledger
 from lorabake.exchange.optimizers import find_optimizer
 from lorabake.exchange.reading import find_toml_line, flatten, make_error, parse_toml_table
+from lorabake_schemas.families.registry import DEFAULT_FAMILY, get_family, list_families
 from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ def read_easy(source: Source) -> ForeignConfig:
     ledger.drop_empty_and_secret()
     _fill_in_name(ledger)
     ledger.drop(_WINDOW, *_WINDOW_KEYS, *(key for key in ledger.list_open() if key.startswith("train_mode")))
-    is_sdxl = to_switch(ledger.get("general_args.args.sdxl")) is True
-    ledger.drop(msg("it chooses the training script, as the base model does here"), "general_args.args.sdxl")
+    switches = {f"general_args.args.{family.name}": family for family in list_families()}
+    family = next((switches[key] for key in switches if to_switch(ledger.get(key))), get_family(DEFAULT_FAMILY))
+    ledger.drop(msg("it chooses the training script, as the base model does here"), *switches)
     _read_network(ledger)
     _read_optimizer(ledger)
     _read_schedule(ledger)
@@ -68,7 +70,7 @@ def read_easy(source: Source) -> ForeignConfig:
     return ForeignConfig(
         format=FORMAT,
         program=PROGRAM,
-        script="sdxl_train_network.py" if is_sdxl else "train_network.py",
+        script=family.script,
         name=_text_of(ledger, "output_name"),
         options=ledger.options,
         launch=ledger.launch,
@@ -250,17 +252,30 @@ def _read_dataset(ledger: Ledger, subsets: list[object]) -> ForeignDataset:
     for index in range(len(subsets)):
         options: dict[str, Given] = {}
         start = f"subsets[{index}]."
+        is_reg = to_switch(ledger.get(start + "is_reg")) is True
+        if is_reg:
+            ledger.note("computed", None, start + "is_reg", to="regularization")
         for key in ledger.list_open(start):
             _take_dataset_key(ledger, key, key.removeprefix(start), options)
-        is_reg = options.pop("is_reg", None)
-        found.append(ForeignSubset(options=options, is_reg=is_reg is not None and is_reg.value is True))
+        found.append(ForeignSubset(options=options, is_reg=is_reg))
+    if not found:
+        _give_without_folders(ledger, shared)
     return ForeignDataset(options=shared, subsets=tuple(found))
+
+
+def _give_without_folders(ledger: Ledger, shared: dict[str, Given]) -> None:
+    """What all folders share, as options of the training script: a file may have no folder yet."""
+    for name, given in shared.items():
+        option = "train_batch_size" if name == "batch_size" else name
+        value = ",".join(map(str, given.value)) if isinstance(given.value, tuple) else given.value
+        if not isinstance(value, Unset):
+            ledger.give(option, value, *given.keys)
 
 
 def _take_dataset_key(ledger: Ledger, key: str, name: str, into: dict[str, Given]) -> None:
     if name == "name":
         ledger.drop(_WINDOW, key)
-    elif ledger.get(key) is False:
+    elif ledger.get(key) is False or name == "is_reg":
         ledger.note("default", _FALSE, key)
     elif name in _FORK_KEYS:
         ledger.drop(_FORK, key)

@@ -29,6 +29,7 @@ _SECRET_KEY = re.compile(
     r"|^token$"
 )
 EMPTY = msg("empty")
+REPLACED = msg("another key sets the same option")
 SECRET = msg("lorabake never copies access tokens and keys; log in with the program that needs one")
 NO_NUMBER = msg("not a number, so it is left out")
 NO_SWITCH = msg("not true or false, so it is left out")
@@ -97,7 +98,17 @@ class Ledger:
             repair=repair,
             trained=trained,
         )
-        (self.options if into is None else into)[option] = given
+        table = self.options if into is None else into
+        if option in table:
+            self._note_replaced(table[option], keys, option)
+        table[option] = given
+
+    def _note_replaced(self, given: Given, keys: tuple[str, ...], option: str) -> None:
+        """A line for each key whose option another key sets, too: the last one counts."""
+        for key in given.keys:
+            if key not in keys:
+                shown = show_value(self.values[key])
+                self.lines.append(ImportedKey(key=key, value=shown, fate="dropped", to=option, why=REPLACED))
 
     def note(self, fate: KeyFate, why: Message | None, *keys: str, to: str | None = None) -> None:
         """A line of the report for each of the keys that is not settled yet."""

@@ -15,15 +15,14 @@ from lorabake.exchange.foreign import UNSET, ForeignConfig
 from lorabake.exchange.ledger import Ledger
 from lorabake.exchange.optimizers import find_optimizer
 from lorabake.exchange.reading import find_toml_line, flatten, make_error, parse_toml_table
+from lorabake_schemas.families.registry import find_family_by_other_name
 from lorabake_schemas.messages import Message, msg
 
 if TYPE_CHECKING:
     from lorabake.exchange.foreign import Source
-    from lorabake_schemas.plan import Script
 
 FORMAT = "lora-scripts"
 PROGRAM = msg("lora-scripts (SD-trainer)")
-_SCRIPTS: dict[str, Script] = {"sd-lora": "train_network.py", "sdxl-lora": "sdxl_train_network.py"}
 _FIELDS = (
     "lycoris_algo", "conv_dim", "conv_alpha", "dropout", "dylora_unit", "lokr_factor", "train_norm", "down_lr_weight",
     "mid_lr_weight", "up_lr_weight", "block_lr_zero_threshold", "enable_block_weights", "enable_preview",
@@ -54,7 +53,8 @@ def read_lora_scripts(source: Source) -> ForeignConfig:
     text, table = parse_toml_table(source)
     values = _flatten_sections(source, table)
     kind = to_text(values.get("model_train_type")) or _guess_kind(table)
-    if kind not in _SCRIPTS:
+    family = find_family_by_other_name(kind)
+    if family is None:
         line = find_toml_line(text, "model_train_type") or find_toml_line(text, "metadata")
         raise make_error(source, msg("it trains {model}, which lorabake cannot", model=kind), line)
     ledger = Ledger(values)
@@ -67,14 +67,14 @@ def read_lora_scripts(source: Source) -> ForeignConfig:
     _read_network(ledger)
     _read_optimizer(ledger, is_draft=is_draft)
     _read_launch(ledger)
-    if kind == "sdxl-lora" and is_draft:
+    if "clip_skip" in family.ignored_options and is_draft:
         _leave_out_for_sdxl(ledger)
     _read_rest(ledger)
     name = ledger.options.get("output_name")
     return ForeignConfig(
         format=FORMAT,
         program=PROGRAM,
-        script=_SCRIPTS[kind],
+        script=family.script,
         name=name.value if name is not None and isinstance(name.value, str) else None,
         options=ledger.options,
         launch=ledger.launch,

@@ -19,7 +19,6 @@ from lorabake.exchange.one_trainer_keys import (
     MODEL_PARTS,
     PRECISIONS,
     REPLACED_OPTIMIZERS,
-    SCRIPTS,
     TECHNICAL_ARGUMENTS,
     UNKNOWN,
     V_PREDICTION,
@@ -28,11 +27,13 @@ from lorabake.exchange.one_trainer_keys import (
 )
 from lorabake.exchange.optimizers import find_optimizer, list_arguments
 from lorabake.exchange.reading import find_json_line, flatten, make_error, parse_json_table
+from lorabake_schemas.families.registry import find_family_by_other_name
 from lorabake_schemas.messages import Message, msg
 
 if TYPE_CHECKING:
     from lorabake.exchange.foreign import Source
     from lorabake_schemas.base import OptionValue
+    from lorabake_schemas.families.model_family import ModelFamily
 
 FORMAT = "one-trainer"
 PROGRAM = msg("OneTrainer")
@@ -46,7 +47,8 @@ def read_one_trainer(source: Source) -> ForeignConfig:
     text, table = parse_json_table(source)
     method = to_text(table.get("training_method")) or "FINE_TUNE"
     model = to_text(table.get("model_type")) or "STABLE_DIFFUSION_15"
-    if method != "LORA" or model not in SCRIPTS:
+    family = find_family_by_other_name(model)
+    if method != "LORA" or family is None:
         key, what = ("training_method", method) if method != "LORA" else ("model_type", model)
         said = msg("it trains {model}, which lorabake cannot", model=what)
         raise make_error(source, said, find_json_line(text, key))
@@ -59,13 +61,13 @@ def read_one_trainer(source: Source) -> ForeignConfig:
     prompts, sampler = read_samples(
         source, inner.get("samples"), config.text("sample_definition_file_name"), config.ledger
     )
-    config.read_model(model)
+    config.read_model(model, family)
     config.read_length()
-    config.read_rates(is_sdxl=SCRIPTS[model].startswith("sdxl"))
+    config.read_rates(tuple(encoder.folder for encoder in family.text_encoders))
     config.read_schedule()
     config.read_optimizer()
     config.read_network()
-    config.read_loss(model)
+    config.read_loss(family)
     config.read_memory()
     config.read_saves()
     config.read_sampling(prompts, sampler)
@@ -75,7 +77,7 @@ def read_one_trainer(source: Source) -> ForeignConfig:
     return ForeignConfig(
         format=FORMAT,
         program=PROGRAM,
-        script=SCRIPTS[model],
+        script=family.script,
         name=name.value if name is not None and isinstance(name.value, str) else None,
         options=config.ledger.options,
         launch=config.ledger.launch,
@@ -125,12 +127,12 @@ class _Config:
     def same(self, *names: str) -> None:
         self.ledger.note("default", _SAME, *(self._names[name] for name in names if name in self._names))
 
-    def read_model(self, model: str) -> None:
+    def read_model(self, model: str, family: ModelFamily) -> None:
         self.give("pretrained_model_name_or_path", self.text("base_model_name"), "base_model_name")
         if self.text("vae.model_name"):
             self.give("vae", self.text("vae.model_name"), "vae.model_name")
-        if model.startswith("STABLE_DIFFUSION_2"):
-            self.give("v2", True, "model_type")
+        for option, set_to in family.script_options.items():
+            self.give(option, set_to.value, "model_type")
         if self.switch("force_v_prediction") or (model in V_PREDICTION and not self.switch("force_epsilon_prediction")):
             self.give(
                 "v_parameterization", True, "force_v_prediction" if self.switch("force_v_prediction") else "model_type"
@@ -152,13 +154,12 @@ class _Config:
         clip = self.number("clip_grad_norm") if self.get("clip_grad_norm") is not None else 0.0
         self.give("max_grad_norm", clip or 0.0, "clip_grad_norm")
 
-    def read_rates(self, *, is_sdxl: bool) -> None:
+    def read_rates(self, encoders: tuple[str, ...]) -> None:
         """One rate, and one for each part that has its own; a part that is not trained has 0."""
         scale, scaled = self._find_rate_scale()
         rate = self.number("learning_rate") or 0.0
         self.give("learning_rate", _multiply(rate, scale), "learning_rate", *scaled)
-        encoders = ("text_encoder", "text_encoder_2") if is_sdxl else ("text_encoder",)
-        trained = [self.switch(f"{part}.train") for part in encoders]
+        trained = [self._is_trained(part) for part in encoders]
         switches = [f"{part}.train" for part in encoders]
         if not any(trained):
             self.give("network_train_unet_only", True, *switches)
@@ -185,8 +186,16 @@ class _Config:
         self.same("learning_rate_scaler") if factor == 1 else None
         return max(factor, 0) ** 0.5, () if factor == 1 else ("learning_rate_scaler",)
 
+    def _is_trained(self, part: str) -> bool:
+        """The oldest versions had one switch and one rate for both text encoders of SDXL."""
+        return self.switch("text_encoder.train" if self._is_single(part) else f"{part}.train")
+
+    def _is_single(self, part: str) -> bool:
+        is_flat = self._names.get("text_encoder.train") == "train_text_encoder"
+        return part == "text_encoder_2" and is_flat and not any(name.startswith(part) for name in self._names)
+
     def _find_rate(self, part: str, rate: float) -> float:
-        own = self.number(f"{part}.learning_rate")
+        own = self.number(f"{'text_encoder' if self._is_single(part) else part}.learning_rate")
         return rate if own is None else own
 
     def _read_stops(self, parts: tuple[str, ...]) -> None:
@@ -318,6 +327,8 @@ class _Config:
     def read_network(self) -> None:
         """Type, rank and alpha, and which layers (peft_type, layer_filter_preset)."""
         kind, preset = self.text("peft_type"), self.text("layer_filter_preset")
+        if ("__version" in self._names or self.has("unet.train")) and not self.has("peft_type"):
+            preset = "attn-mlp"  # the versions before it could choose layers
         is_dora = kind == "LORA" and self.switch("lora_decompose")
         rank = "lokr_dim" if kind == "LOKR" and self.has("lokr_dim") else "lora_rank"
         dim, alpha = int(self.number(rank) or 1), self.number("lora_alpha") or 1.0
@@ -362,7 +373,7 @@ class _Config:
             found["factor"] = (str(int(self.number("lokr_decompose_factor") or -1)), ("lokr_decompose_factor",))
         return found
 
-    def read_loss(self, model: str) -> None:
+    def read_loss(self, family: ModelFamily) -> None:
         strengths = {name: self.number(f"{name}_strength") or 0.0 for name in ("mse", "mae", "huber", "log_cosh")}
         used = [name for name, strength in strengths.items() if strength]
         chosen = {"mae": "l1", "huber": "huber"}.get(used[0], "l2") if used else "l2"
@@ -380,7 +391,7 @@ class _Config:
         self._read_loss_weight()
         self._read_noise()
         skip = int(self.number("text_encoder_layer_skip") or 0)
-        if skip and SCRIPTS[model] == "train_network.py":
+        if skip and "clip_skip" not in family.ignored_options:
             self.give("clip_skip", skip + 1, "text_encoder_layer_skip")
         elif skip:
             self.drop(msg("sd-scripts always uses the last but one layer for SDXL"), "text_encoder_layer_skip")

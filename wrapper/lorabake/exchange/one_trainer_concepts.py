@@ -40,6 +40,7 @@ class Concepts:
 def read_concepts(source: Source, inner: object, file_name: str, ledger: Ledger) -> Concepts:
     """The concepts of a configuration, and their lines in its ``ledger``."""
     listed = _find_list(source, inner, file_name)
+    _note_damaged(source, "concepts", inner, ledger)
     if listed is None:
         said = msg("the file of concepts is not next to the configuration; put it there, or add them by hand")
         ledger.lines.append(ImportedKey(key="concepts", fate="dropped", why=said))
@@ -57,6 +58,17 @@ def read_concepts(source: Source, inner: object, file_name: str, ledger: Ledger)
         own.settle_rest(UNKNOWN)
         ledger.lines += own.lines
     return Concepts(tuple((sizes, tuple(subsets)) for sizes, subsets in groups.items()))
+
+
+def _note_damaged(source: Source, name: str, value: object, ledger: Ledger) -> None:
+    """Lines for what should be a list of tables and is not, in whole or in part."""
+    values = flatten(source, {name: value}) if value is not None else {}
+    items = enumerate(cast("list[object]", value)) if isinstance(value, list) else ()
+    starts = tuple(f"{name}[{index}]" for index, item in items if isinstance(item, dict))
+    own = Ledger({key: part for key, part in values.items() if key.partition(".")[0] not in starts})
+    own.drop_empty_and_secret()
+    own.drop(msg("it has no keys"), *own.list_open())
+    ledger.lines += own.lines
 
 
 def _find_list(source: Source, inner: object, file_name: str) -> list[object] | None:
@@ -243,7 +255,9 @@ def read_samples(source: Source, inner: object, file_name: str, ledger: Ledger) 
     """Prompts as sd-scripts has them, one in a line with its settings, and the first one's sampler."""
     lines: list[str] = []
     sampler: str | None = None
-    for index, sample in enumerate(_find_list(source, inner, file_name) or []):
+    listed = _find_list(source, inner, file_name)
+    _note_damaged(source, "samples", inner, ledger)
+    for index, sample in enumerate(listed or []):
         if not isinstance(sample, dict):
             continue
         own = Ledger(flatten(source, {f"samples[{index}]": sample}))

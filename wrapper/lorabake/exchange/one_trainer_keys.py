@@ -11,18 +11,6 @@ from lorabake_schemas.messages import Message, msg
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from lorabake_schemas.plan import Script
-
-SCRIPTS: Mapping[str, Script] = MappingProxyType(
-    {
-        "STABLE_DIFFUSION_15": "train_network.py",
-        "STABLE_DIFFUSION_20": "train_network.py",
-        "STABLE_DIFFUSION_20_BASE": "train_network.py",
-        "STABLE_DIFFUSION_21": "train_network.py",
-        "STABLE_DIFFUSION_21_BASE": "train_network.py",
-        "STABLE_DIFFUSION_XL_10_BASE": "sdxl_train_network.py",
-    }
-)
 V_PREDICTION = ("STABLE_DIFFUSION_20", "STABLE_DIFFUSION_21")
 PRECISIONS = {"FLOAT_16": "fp16", "BFLOAT_16": "bf16", "FLOAT_32": "float", "TFLOAT_32": "float"}
 SAMPLERS = {
@@ -115,13 +103,19 @@ _RENAMED = {
 
 def find_newest_name(key: str, *, is_flat: bool = False) -> str:
     """The newest version's name for a key. ``is_flat``: the optimizer's settings are single keys (version 0)."""
-    if is_flat and key == "optimizer":
-        return "optimizer.optimizer"
-    if is_flat and key.startswith("optimizer_") and not key.startswith("optimizer_defaults"):
-        return "optimizer." + key.removeprefix("optimizer_")
+    if is_flat and not key.startswith("optimizer_defaults"):
+        if key in {"optimizer", "weight_decay"}:
+            return f"optimizer.{key}"
+        if key.startswith("optimizer_"):
+            return "optimizer." + key.removeprefix("optimizer_")
+    return _RENAMED.get(key) or _find_part_name(key)
+
+
+def _find_part_name(key: str) -> str:
+    """``train_unet`` and ``unet_learning_rate`` are keys of the table unet."""
     found = _PART.match(key)
-    if key in _RENAMED or found is None or "." in key:
-        return _RENAMED.get(key, key)
+    if found is None or "." in key:
+        return key
     rest = key[found.end() :]
     if not rest and key.startswith("train_"):
         return f"{found[1]}.train"
@@ -200,7 +194,8 @@ _GROUPS: tuple[tuple[Message, tuple[str, ...]], ...] = (
     (msg("the part of OneTrainer that it belongs to is off"), (
         "align_prop", "align_prop_loss", "align_prop_probability", "align_prop_truncate_steps", "align_prop_weight",
         "align_prop_cfg_scale")),
-    (msg("an option of an old version without a counterpart"), ("last_backup", "transformer_weight_dtype")),
+    (msg("sd-scripts has no such change of images"), (
+        "circular_mask_generation", "random_rotate_and_crop", "latent_caching_epochs", "random_flip")),
 )  # fmt: skip
 # "part.KEY" is KEY of each of MODEL_PARTS.
 DROPPED_KEYS: Mapping[str, Message] = MappingProxyType({name: why for why, names in _GROUPS for name in names})
