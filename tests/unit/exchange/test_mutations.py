@@ -99,7 +99,7 @@ def list_pairs(part: Any) -> list[tuple[Any, Any]]:
     try:
         return list(part.items())
     except AttributeError:
-        return list(enumerate(part))
+        return list(enumerate(part))  # pyright: ignore[reportUnknownArgumentType]
 
 
 def damage(table: Any, chance: random.Random) -> None:
