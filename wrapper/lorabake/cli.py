@@ -16,6 +16,7 @@ from lorabake.commands import (
     control,
     doctor,
     explain,
+    import_,
     init,
     inspect,
     prepare,
@@ -93,7 +94,7 @@ def main(ctx: click.Context, debug: bool) -> None:
 
 
 SECTIONS = {
-    msg("Start"): (run.quickstart, init.init, recipes.recipes),
+    msg("Start"): (run.quickstart, init.init, import_.import_, recipes.recipes),
     msg("Judge"): (check.check, check.plan, explain.explain, runs.diff),
     msg("Train"): (run.run, runs.resume, runs.rerun, check.compile_),
     msg("Watch"): (watch.ls, watch.status, watch.logs, control.attach, control.stop, watch.tensorboard),

@@ -18,6 +18,7 @@ from lorabake_schemas.comparison import LoraComparison
 from lorabake_schemas.doctor import DoctorReport
 from lorabake_schemas.error_report import ErrorReport
 from lorabake_schemas.explanation import ExplainReport
+from lorabake_schemas.import_report import ImportReport
 from lorabake_schemas.init_report import InitReport
 from lorabake_schemas.inspection import InspectReport
 from lorabake_schemas.prepared import PreparedSet, PrepareReport
@@ -30,12 +31,13 @@ from lorabake_schemas.verification import VerifyReport
 from lorabake_schemas.versions import CommitDifference
 
 SchemaName = Literal[
-    "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
+    "import", "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
     "status", "logs", "error", "doctor", "table", "queue", "tags", "tag-edits", "caption", "init",
     "prepare", "prepared",
 ]  # fmt: skip
 OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
     {
+        "import": ImportReport,
         "check": CheckReport,
         "plan": PlanReport,
         "diff": PlanDifference,

@@ -2,44 +2,87 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from lorabake.util.files import parse_json
 from lorabake.util.safetensors import is_pickle
 from lorabake_schemas.messages import Message, msg
 
 Raw = Mapping[str, Any]
-_GUI, _DATASET = msg("a preset of the kohya_ss GUI"), msg("an sd-scripts dataset configuration (--dataset_config)")
-_CONFIG = msg("an sd-scripts configuration (--config_file)")
-_ONE_TRAINER, _AI_TOOLKIT = msg("a configuration of OneTrainer"), msg("a job of ai-toolkit")
-_EASY, _SCRIPTS = msg("a configuration of LoRA_Easy_Training_Scripts"), msg("a configuration of lora-scripts")
 
 
-_IMAGE = (
+class ForeignKind(NamedTuple):
+    """What a file is. ``name`` is the format that `lorabake import` reads it as, empty for one that it cannot read;
+    ``fix`` is what to do with it otherwise."""
+
+    label: Message
+    name: str = ""
+    fix: Message | None = None
+
+
+GUI = ForeignKind(msg("a preset of the kohya_ss GUI"), "kohya-gui")
+DATASET = ForeignKind(msg("an sd-scripts dataset configuration (--dataset_config)"), "sd-scripts-dataset")
+CONFIG = ForeignKind(msg("an sd-scripts configuration (--config_file)"), "sd-scripts-config")
+SHELL = ForeignKind(msg("a script that starts sd-scripts"), "shell")
+ONE_TRAINER = ForeignKind(msg("a configuration of OneTrainer"), "one-trainer")
+AI_TOOLKIT = ForeignKind(msg("a job of ai-toolkit"), "ai-toolkit")
+EASY = ForeignKind(msg("a configuration of LoRA_Easy_Training_Scripts"), "easy-training-scripts")
+LORA_SCRIPTS = ForeignKind(msg("a configuration of lora-scripts"), "lora-scripts")
+_JSON = ForeignKind(msg("a JSON file"))
+_IMAGE = ForeignKind(
     msg("an image"),
-    msg("put it into a folder with the other images, and write that folder as images under [[concept]] in a recipe"),
+    fix=msg(
+        "put it into a folder with the other images, and write that folder as images under [[concept]] in a recipe"
+    ),
 )
-_MODEL = (
+_MODEL = ForeignKind(
     msg("a model or a LoRA (safetensors)"),
-    msg("`lorabake inspect FILE` describes a LoRA; a base model is named in a recipe as base.model"),
+    "lora",
+    msg(
+        "`lorabake inspect FILE` describes a LoRA, and `lorabake import FILE` makes a recipe of it; a base model is "
+        "named in a recipe as base.model"
+    ),
 )
-_CHECKPOINT = (
+_CHECKPOINT = ForeignKind(
     msg("a torch checkpoint or another pickle"),
+    "lora",
     msg("a base model is named in a recipe as base.model; safetensors is the safer format"),
 )
-_ZIP = (msg("a zip archive"), msg("unpack it, and write the folder of its images under [[concept]] in a recipe"))
-_DOCUMENT = (msg("a PDF document"), None)
-_WEB_PAGE = (msg("a web page"), msg("download the file itself, on GitHub with its button Raw"))
-_OTHER = (msg("a binary file"), None)
+_ZIP = ForeignKind(
+    msg("a zip archive"), fix=msg("unpack it, and write the folder of its images under [[concept]] in a recipe")
+)
+_DOCUMENT = ForeignKind(msg("a PDF document"))
+_WEB_PAGE = ForeignKind(msg("a web page"), fix=msg("download the file itself, on GitHub with its button Raw"))
+_OTHER = ForeignKind(msg("a binary file"))
 _IMAGE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"BM", b"II*\0", b"MM\0*", b"\xff\x0a")
 _UTF16_STARTS = (b"\xff\xfe", b"\xfe\xff")  # text, though not as a recipe has to be saved
 START_SIZE = 512
 _TORCH_MEMBER = b"data.pkl"  # the first member of a zip archive that torch.save wrote
 
 
-def recognize_bytes(start: bytes) -> tuple[Message, Message | None] | None:
-    """What a file is that is not text, by its first START_SIZE bytes, and what to do with it."""
+def recognize(content: bytes) -> ForeignKind | None:
+    """What a file is by its bytes; None for a recipe, and for what nobody knows."""
+    if (found := recognize_bytes(content[:START_SIZE])) is not None:
+        return found
+    text = decode_text(content)
+    try:
+        return recognize_table(tomllib.loads(text))
+    except (ValueError, RecursionError):
+        return recognize_text(text)
+
+
+def decode_text(content: bytes) -> str:
+    """Text of a Windows program, too. What is in another encoding is replaced: only comments are."""
+    if content.startswith(_UTF16_STARTS):
+        return content.decode("utf-16", "replace")
+    return content.decode("utf-8-sig", "replace")
+
+
+def recognize_bytes(start: bytes) -> ForeignKind | None:
+    """What a file is that is not text, by its first START_SIZE bytes."""
     zeros = b"\0" in start
     image = start.startswith(_IMAGE_STARTS) or start[4:8] == b"ftyp" or (start[:4], start[8:12]) == (b"RIFF", b"WEBP")
     kinds = (
@@ -55,8 +98,8 @@ def recognize_bytes(start: bytes) -> tuple[Message, Message | None] | None:
     return next((what for holds, what in kinds if holds), None)
 
 
-def recognize_text(text: str) -> Message | None:
-    """What a file is that is not TOML: the JSON or YAML of another program."""
+def recognize_text(text: str) -> ForeignKind | None:
+    """What a file is that is not TOML: the JSON or YAML of another program, or a script for a shell."""
     start = text.lstrip()
     if start.startswith("{"):
         try:
@@ -65,34 +108,44 @@ def recognize_text(text: str) -> Message | None:
             return None
         return _recognize_json(cast("Raw", found)) if isinstance(found, dict) else None
     if start.removeprefix("---").lstrip().startswith(("job:", "job :")):
-        return _AI_TOOLKIT
-    return None
+        return AI_TOOLKIT
+    return SHELL if _SHELL_PATTERN.search(text) else None
 
 
-def _recognize_json(found: Raw) -> Message:
+_SHELL_PATTERN = re.compile(
+    r"\baccelerate(\.exe|\.commands\.launch)?\b.*\blaunch\b|\btrain_network\.py\b|_train_network\.py\b"
+)
+
+
+def _recognize_json(found: Raw) -> ForeignKind:
     if {"LoRA_type", "train_data_dir"} & found.keys():
-        return _GUI
+        return GUI
     if {"training_method", "concept_file_name"} & found.keys():
-        return _ONE_TRAINER
+        return ONE_TRAINER
     if "config" in found and "job" in found:
-        return _AI_TOOLKIT
-    return msg("a JSON file")
+        return AI_TOOLKIT
+    if "datasets" in found or isinstance(found.get("general"), dict):
+        return DATASET
+    return _JSON
 
 
-def recognize_table(found: Raw) -> Message | None:
+def recognize_table(found: Raw) -> ForeignKind | None:
     """What a TOML file is that has none of a recipe's tables."""
-    if {"base", "concept", "train"} & found.keys():
+    if {"base", "concept", "kind"} & found.keys():
         return None
     if "subsets" in found or {"general_args", "network_args", "optimizer_args"} & _names_of_tables(found):
-        return _EASY
+        return EASY
     if "datasets" in found or isinstance(found.get("general"), dict):
-        return _DATASET
-    if "model_train_type" in found:
-        return _SCRIPTS
+        return DATASET
     keys = {*found, *(key for table in found.values() if isinstance(table, dict) for key in cast("Raw", table))}
-    if {"pretrained_model_name_or_path", "network_module", "train_data_dir", "dataset_config"} & keys:
-        return _CONFIG
-    return None
+    if _LORA_SCRIPTS_KEYS & keys or ({"metadata", "data"} <= found.keys() and isinstance(found["data"], dict)):
+        return LORA_SCRIPTS
+    return CONFIG if (_CONFIG_KEYS if "train" not in found else _FILE_KEYS) & keys else None
+
+
+_LORA_SCRIPTS_KEYS = {"model_train_type", "lycoris_algo", "ui_custom_params", "lr_restart_cycles"}
+_FILE_KEYS = {"pretrained_model_name_or_path", "train_data_dir", "dataset_config"}
+_CONFIG_KEYS = _FILE_KEYS | {"network_module", "network_dim", "optimizer_type", "max_train_epochs", "max_train_steps"}
 
 
 def _names_of_tables(found: Raw) -> set[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 
 from lorabake.errors import RecipeError
-from lorabake.recipe.foreign import START_SIZE, recognize_bytes, recognize_table, recognize_text
+from lorabake.recipe.foreign import START_SIZE, ForeignKind, recognize_bytes, recognize_table, recognize_text
 from lorabake.recipe.overrides import Override, apply_overrides, make_override, resolve_override
 from lorabake.recipe.paths import find_windows_path
 from lorabake.recipe.prompt_file import PromptFileError, read_prompt_file
@@ -74,11 +75,11 @@ def load_recipe(
     if content is not None:
         return replace(_load_content(path, content, overrides, home), on_disk=_has_content(path, content))
     if (other := _recognize_file(path)) is not None:
-        return LoadedRecipe(path, b"", None, None, (_make_foreign_finding(*other),))
+        return LoadedRecipe(path, b"", None, None, (_make_foreign_finding(other, path),))
     return _load_content(path, _read_file(path), overrides, home)
 
 
-def _recognize_file(path: Path) -> tuple[Message, Message | None] | None:
+def _recognize_file(path: Path) -> ForeignKind | None:
     """What a file is that is not text; None where it cannot be read, too."""
     try:
         with files.open_file(path) as file:
@@ -105,13 +106,13 @@ def _load_content(path: Path, content: bytes, overrides: Sequence[Override], hom
     try:
         raw = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        found = _foreign_finding(recognize_text(text)) or toml_error_finding(error, text)
+        found = _foreign_finding(recognize_text(text), path) or toml_error_finding(error, text)
         return LoadedRecipe(path, content, None, None, (found,))
     except (RecursionError, ValueError):  # brackets within brackets without end; a number of thousands of digits
         said = msg("not a valid recipe: a list or a number in it is too long")
         found = make_syntax_finding(said, msg("remove it"), None, None)
         return LoadedRecipe(path, content, None, None, (found,))
-    if foreign := _foreign_finding(recognize_table(raw)):
+    if foreign := _foreign_finding(recognize_table(raw), path):
         return LoadedRecipe(path, content, None, None, (foreign,))
     if not overrides:
         return _validate(path, content, raw, home)
@@ -126,16 +127,16 @@ def _write_prompts(content: bytes, raw: Raw, prompts: Sequence[str]) -> bytes:
     return text.encode()
 
 
-def _foreign_finding(what: Message | None) -> Finding | None:
-    if what is None:
-        return None
-    return _make_foreign_finding(what)
+def _foreign_finding(what: ForeignKind | None, path: Path) -> Finding | None:
+    return None if what is None else _make_foreign_finding(what, path)
 
 
-def _make_foreign_finding(what: Message, then: Message | None = None) -> Finding:
-    said = msg("this is {what}, not a recipe of lorabake", what=what)
+def _make_foreign_finding(what: ForeignKind, path: Path) -> Finding:
+    said = msg("this is {what}, not a recipe of lorabake", what=what.label)
     fix = msg("write a recipe: `lorabake recipes copy NAME` gives one to start from, docs/recipe.md names its keys")
-    return Finding(rule="foreign-file", severity=Severity.ERROR, message=said, fix=then or fix)
+    if what.name:
+        fix = msg("make a recipe of it: `{command}`", command=shlex.join(["lorabake", "import", str(path)]))
+    return Finding(rule="foreign-file", severity=Severity.ERROR, message=said, fix=what.fix or fix)
 
 
 def _read_file(path: Path) -> bytes:

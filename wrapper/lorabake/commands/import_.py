@@ -1,0 +1,71 @@
+"""import."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from lorabake.commands.check import run_check
+from lorabake.commands.help import command
+from lorabake.commands.options import (
+    JSON_OPTION,
+    PATH_TYPE,
+    CheckOptions,
+    get_environment,
+    make_text_layout,
+)
+from lorabake.commands.output.console import write_out
+from lorabake_schemas.messages import msg
+
+
+@command(
+    msg(
+        "Make a recipe of another program's file, and check it.\n\n"
+        "Reads presets of the kohya_ss GUI, sd-scripts' --config_file and --dataset_config, a .sh, .bat or .ps1 file "
+        "or a text with `accelerate launch ... train_network.py ...`, files of LoRA_Easy_Training_Scripts, "
+        "lora-scripts, OneTrainer and ai-toolkit, and LoRAs. What lorabake does anyway is left out of the recipe; the "
+        "report names every key. Exits 1 if the recipe has an error."
+    ),
+    "import",
+)
+@click.argument("file", type=PATH_TYPE)
+@click.option(
+    "-o", "--output", type=PATH_TYPE, metavar="RECIPE", help=msg("The recipe to write (default: NAME.toml here).")
+)
+@click.option(
+    "--dataset", type=PATH_TYPE, metavar="FILE", help=msg("sd-scripts' dataset configuration that belongs to it.")
+)
+@click.option("--images", type=PATH_TYPE, metavar="FOLDER", help=msg("Folder of the images, in place of the file's."))
+@click.option("--model", type=PATH_TYPE, metavar="FILE", help=msg("Base model, in place of the file's."))
+@click.option(
+    "--faithful", is_flag=True, help=msg("Take what its program really trained with, also where that was a mistake.")
+)
+@click.option("--keys", "verbose", is_flag=True, help=msg("Show every key of the file."))
+@JSON_OPTION
+def import_(  # noqa: PLR0913, PLR0917 - each is an option
+    file: Path,
+    output: Path | None,
+    dataset: Path | None,
+    images: Path | None,
+    model: Path | None,
+    faithful: bool,
+    verbose: bool,
+    as_json: bool,
+) -> None:
+    from lorabake.commands.output.imports import format_import, import_to_json
+    from lorabake.exchange.foreign import Source
+    from lorabake.exchange.import_file import import_file, write_import
+
+    env = get_environment()
+    source = Source(path=file, content=b"", home=env.get("HOME"), images=images, model=model, dataset=dataset)
+    made, layout = import_file(source, faithful=faithful), make_text_layout()
+    recipe = write_import(made, output, layout)
+    examination = run_check(recipe, CheckOptions())
+    report = made.report.model_copy(update={"recipe": str(recipe)})
+    if as_json:
+        write_out(import_to_json(report))
+    else:
+        write_out(format_import(report, examination, layout, Path.cwd(), verbose=verbose))
+    sys.exit(1 if examination.has_failures() else 0)

@@ -1,0 +1,86 @@
+"""import: the recipe that was written, and what became of the keys of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lorabake.commands.output.findings import format_check_result
+from lorabake.commands.output.layout import TextLayout, align_rows, bold
+from lorabake_schemas.messages import Message, literal, msg, nmsg
+
+if TYPE_CHECKING:
+    from lorabake.analysis.check import CheckResult
+    from lorabake_schemas.import_report import ImportedKey, ImportReport
+
+# In the order in which they matter to a reader; the first ones are listed, the others counted.
+LISTED_FATES = ("repaired", "dropped", "unknown")
+COUNTED_FATES = ("taken", "renamed", "computed", "default")
+FATE_WORDS: dict[str, Message] = {
+    "repaired": msg("repaired"),
+    "dropped": msg("dropped"),
+    "unknown": msg("unknown"),
+    "taken": msg("taken"),
+    "renamed": msg("renamed"),
+    "computed": msg("converted"),
+    "default": msg("left out: the same as lorabake's default"),
+}
+MAX_VALUE = 40  # characters of a value
+
+
+def import_to_json(report: ImportReport) -> str:
+    return report.model_dump_json(indent=2)
+
+
+def format_import(
+    report: ImportReport, examination: CheckResult, layout: TextLayout, here: Path, *, verbose: bool
+) -> str:
+    """The report in groups, then what the check finds."""
+    said = msg("wrote {recipe} from {file}", recipe=report.recipe or "", file=report.source)
+    lines = [layout(said), "", *_format_counts(report, layout)]
+    fates = (*LISTED_FATES, *COUNTED_FATES) if verbose else LISTED_FATES
+    for fate in fates:
+        keys = [key for key in report.keys if key.fate == fate]
+        shown = [key for key in keys if verbose or key.why != _EMPTY]
+        lines += _format_group(FATE_WORDS[fate], shown, layout)
+    lines += _format_group(msg("added: not in the file"), [key for key in report.added if verbose or key.to], layout)
+    lines += _format_group(msg("to fill in or to check"), report.missing, layout)
+    if not verbose:
+        lines += ["", layout(msg("--keys shows every key, --json as data"))]
+    found = format_check_result(examination, None, layout, here)
+    return "\n".join([*lines, "", found])
+
+
+_EMPTY = msg("empty, as if it were not there")
+
+
+def _format_counts(report: ImportReport, layout: TextLayout) -> Iterator[str]:
+    counts = {fate: sum(key.fate == fate for key in report.keys) for fate in (*COUNTED_FATES, *LISTED_FATES)}
+    parts = ", ".join(f"{count} {layout(FATE_WORDS[fate])}" for fate, count in counts.items() if count)
+    total = len(report.keys)
+    yield layout(nmsg(total, "{n} key: {parts}", "{n} keys: {parts}", parts=literal(parts)))
+
+
+def _format_group(title: Message, keys: Sequence[ImportedKey], layout: TextLayout) -> Iterator[str]:
+    if not keys:
+        return
+    yield from ("", bold(layout(title)))
+    rows = [[_format_key(key, layout), layout(_explain(key))] for key in keys]
+    room = None if layout.width is None else layout.width - 2
+    for lines in align_rows(rows, limit=60, room=room):
+        yield from (f"  {line}" for line in lines)
+
+
+def _format_key(key: ImportedKey, layout: TextLayout) -> str:
+    value = key.value if len(key.value) <= MAX_VALUE else key.value[: MAX_VALUE - 3] + "..."
+    text = layout(f"{key.key} = {value}" if value else key.key)
+    return f"{text} {layout.arrow} {layout(key.to)}" if key.to and key.to != key.key else text
+
+
+def _explain(key: ImportedKey) -> Message:
+    why = key.why or literal("")
+    if key.trained is not None:
+        trained = key.trained or msg("nothing")
+        return msg("{why} (really trained with: {trained})", why=why, trained=trained)
+    return why

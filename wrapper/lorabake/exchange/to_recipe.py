@@ -1,0 +1,153 @@
+"""A file of another program, as its reader understands it, to a recipe that trains the same, and a report."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import PureWindowsPath
+
+from lorabake.exchange.draft import (
+    PLACEHOLDER_MODEL,
+    Draft,
+    KeyPath,
+    build_draft,
+    clean_name,
+    read_values,
+)
+from lorabake.exchange.folders import find_folders
+from lorabake.exchange.foreign import ForeignConfig, Source
+from lorabake.exchange.report import BASICS, Outcome, report_added, report_keys, write_path
+from lorabake.exchange.simplify import Raw, get_value, remove_refused, simplify
+from lorabake.exchange.stand_ins import list_stand_ins, train_on
+from lorabake.exchange.trained import TrainerFacts
+from lorabake.inputs.base_model import inspect_base_model
+from lorabake.util import resources
+from lorabake_schemas.families.model_family import ModelFamily
+from lorabake_schemas.families.registry import DEFAULT_FAMILY, get_family, list_families
+from lorabake_schemas.import_report import ImportedKey, ImportReport
+from lorabake_schemas.messages import Message, literal, msg
+
+_SDXL_NAMES = re.compile(r"xl|pony|illustrious|noob|animagine", re.IGNORECASE)
+_STYLE_NAMES = re.compile(r"style|artist|estilo", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class ImportedRecipe:
+    """A recipe's content for ``write_recipe``, with its comments, and the report."""
+
+    content: Raw
+    head: tuple[Message, ...]
+    comments: Mapping[KeyPath, Message]
+    report: ImportReport
+
+
+def make_recipe(config: ForeignConfig, source: Source, *, faithful: bool = False) -> ImportedRecipe:
+    """The shortest recipe that trains what ``config`` trains; ``faithful`` takes what its program would really do."""
+    missing = list(config.missing)
+    family = _find_family(config, source, missing)
+    snapshot = resources.load_snapshot()
+    options = {option.name: option for option in snapshot.of(family.script)}
+    trainer = TrainerFacts(options, snapshot.dataset, snapshot.signatures, family)
+    config = replace(config, datasets=find_folders(config, source, missing))
+    if config.complete and "network_module" not in config.options:
+        why = msg("the source does not name a network")
+        missing.append(ImportedKey(key="network.type", value="lora", fate="unknown", to="network.type", why=why))
+    draft = build_draft(config, trainer, faithful=faithful)
+    _put_basics(draft, config, source, missing)
+    refused = remove_refused(draft)
+    continued = "network_weights" in draft.content.get("network", {})
+    kept = [path for path in draft.origins if _is_kept(path, draft, continued=continued)]
+    content = simplify(draft.content, trainer, draft.defaults, kept)
+    trained = train_on(content, list_stand_ins(content), trainer)
+    outcome = Outcome(content, refused, trained[0] if trained else None)
+    report = ImportReport(
+        source=str(source.path),
+        format=config.format,
+        faithful=faithful,
+        keys=tuple(report_keys(config, draft, outcome, trainer)),
+        added=tuple(report_added(config, draft, outcome)) if config.complete else (),
+        missing=tuple(missing),
+    )
+    head = _write_head(config, source, missing)
+    return ImportedRecipe(content, head, _comment_keys(draft, content, missing), report)
+
+
+def _is_kept(path: KeyPath, draft: Draft, *, continued: bool) -> bool:
+    """Keys whose default depends on what no stand-in shows: the number of images, or the LoRA to continue from."""
+    if not draft.origins[path]:
+        return False
+    several = len(draft.content.get("concept", ())) > 1
+    return (
+        path == ("save", "save_every_n_epochs")
+        or (path[-1] == "num_repeats" and several)
+        or (continued and path[0] == "network")
+    )
+
+
+def _find_family(config: ForeignConfig, source: Source, missing: list[ImportedKey]) -> ModelFamily:
+    """By the script, the model's file, the name of the model, else by the size of the images."""
+    values = read_values(config.options, faithful=False)
+    if "v2" in values and values["v2"].value is True:
+        return get_family("sd2")
+    if config.script is not None:
+        return next(each for each in list_families() if each.script == config.script and not each.script_options)
+    named = values.get("pretrained_model_name_or_path")
+    model = str(source.model or (named.value if named else ""))
+    known = inspect_base_model(model, source.path.parent, None).family if model else None
+    if known:
+        return get_family(known)
+    sides = str(values["resolution"].value) if "resolution" in values else ""
+    large = any(len(side) >= 4 for side in re.findall(r"\d+", sides))
+    only_sdxl = {"cache_text_encoder_outputs", "cache_text_encoder_outputs_to_disk"} & {
+        name for name, found in values.items() if found.value is True
+    }
+    is_sdxl = bool(_SDXL_NAMES.search(re.split(r"[\\/]", model)[-1])) or large or bool(only_sdxl)
+    name = "sdxl" if is_sdxl else DEFAULT_FAMILY
+    why = msg("the source does not name the script; the family is a guess")
+    missing.append(ImportedKey(key="base.family", value=name, fate="unknown", to="base.family", why=why))
+    return get_family(name)
+
+
+def _put_basics(draft: Draft, config: ForeignConfig, source: Source, missing: list[ImportedKey]) -> None:
+    named = draft.values.get("output_name")
+    name = clean_name(str(named.value) if named and named.value else config.name or source.path.stem)
+    draft.put(("name",), name, named and named.given)
+    text = " ".join(str(each.get("class", "")) + " " + str(each.get("token", "")) for each in draft.content["concept"])
+    kind = "style" if _STYLE_NAMES.search(f"{text} {name}") else "character"
+    draft.put(("kind",), kind)
+    assumed = msg("no other program has it; change it if something else is trained")
+    missing.append(ImportedKey(key="kind", value=kind, fate="unknown", to="kind", why=assumed))
+    if source.model is not None:
+        given = draft.values.get("pretrained_model_name_or_path")
+        draft.put(("base", "model"), str(source.model), given and given.given)
+    elif not get_value(draft.content, ("base", "model")):
+        draft.put(("base", "model"), PLACEHOLDER_MODEL)
+        why = msg("the source does not name the base model")
+        missing.append(ImportedKey(key="base.model", value=PLACEHOLDER_MODEL, fate="unknown", to="base.model", why=why))
+
+
+def _write_head(config: ForeignConfig, source: Source, missing: list[ImportedKey]) -> tuple[Message, ...]:
+    name = PureWindowsPath(source.path.name).name
+    head = [msg("Imported by `lorabake import` from {file} ({program}).", file=name, program=config.program)]
+    open_ends = [each for each in missing if each.key != "kind"]
+    if open_ends:
+        head.append(msg("Fill in or check:"))
+        head += [msg("  {key}: {why}", key=each.key, why=each.why or literal("")) for each in open_ends]
+    return tuple(head)
+
+
+def _comment_keys(draft: Draft, content: Raw, missing: list[ImportedKey]) -> dict[KeyPath, Message]:
+    """Why a value is there that the source does not have."""
+    comments: dict[KeyPath, Message] = {}
+    keys = {line.key for line in missing}
+    for path in (*draft.origins, *draft.defaults):
+        if get_value(content, path) is None:
+            continue
+        if path == ("kind",):
+            comments[path] = msg("character, style, object, clothing, concept or outfits")
+        elif write_path(path) in keys:
+            comments[path] = msg("check this")
+        elif path in draft.defaults and not draft.origins.get(path) and path not in BASICS:
+            comments[path] = msg("sd-scripts' default")
+    return comments
