@@ -31,7 +31,8 @@ from lorabake_schemas.verification import VerifyReport
 from lorabake_schemas.versions import CommitDifference
 
 SchemaName = Literal[
-    "import", "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
+    "import",
+    "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
     "status", "logs", "error", "doctor", "table", "queue", "tags", "tag-edits", "caption", "init",
     "prepare", "prepared",
 ]  # fmt: skip

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from lorabake.commands.json_schema import SchemaName
 
 SCHEMA_NAMES = (
-    "import", "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
+    "import",
+    "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
     "status", "logs", "error", "doctor", "table", "queue", "tags", "tag-edits", "caption", "init",
     "prepare", "prepared",
 )  # fmt: skip
