@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import click
+from make_bring import bring_pages
 from make_options import options_page
 from make_picture import draw_run
 from make_recipe import recipe_page
@@ -94,7 +95,7 @@ def pages() -> dict[Path, str]:
         DOCS / "run.svg": picture,
         DOCS / "runs.md": runs, DOCS / "check.md": check, DOCS / "plan.md": plan, DOCS / "explain.md": explain_page(),
         DOCS / "rules.md": format_book(), DOCS / "recipe.md": paged(recipe_page()),
-        DOCS / "options.md": paged(options_page()),
+        DOCS / "options.md": paged(options_page()), **bring_pages(),
     }  # fmt: skip
 
 

@@ -141,8 +141,7 @@ def _suggest_caption_fix(folder: FolderFacts, *, several: bool) -> Message:
             meant=meant,
         )
     return msg(
-        "write one {ending} file per image by hand or with a tagger (WD14 Captioning in kohya_ss, "
-        "finetune/tag_images_by_wd14_tagger.py in sd-scripts), or add {meant}",
+        "write one {ending} file per image by hand, run a tagger over them with `lorabake caption`, or add {meant}",
         ending=folder.caption_extension,
         meant=meant,
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from lorabake.commands.output.layout import bold, dim
 from lorabake_schemas.caption_report import CaptionReport
-from lorabake_schemas.messages import Message, literal, msg, nmsg, shorten_list
+from lorabake_schemas.messages import Message, join_list, literal, msg, nmsg, shorten_list
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -58,19 +58,20 @@ def format_caption_report(report: CaptionReport, page: TextLayout, *, as_json: b
 
 
 def _summarize(report: CaptionReport) -> Message:
-    kept = nmsg(report.kept, "{n} image has one already", "{n} images have one already")
     if not report.missing:
-        return msg("nothing to do: no image lacks a caption ({kept})", kept=kept)
+        return msg("nothing to do: no image lacks a caption")
     n = len(report.written)
     if report.dry_run:
-        would = nmsg(report.missing, "{n} image lacks a caption", "{n} images lack a caption")
-        return msg("{would}; {kept}; nothing was written (--dry-run)", would=would, kept=kept)
-    wrote = nmsg(n, "wrote {n} caption", "wrote {n} captions")
-    left = report.missing - n
-    if not left:
-        return msg("{wrote}; {kept}", wrote=wrote, kept=kept)
-    lacking = nmsg(left, "{n} image still lacks one", "{n} images still lack one")
-    return msg("{wrote}; {lacking}; {kept}", wrote=wrote, lacking=lacking, kept=kept)
+        said = [nmsg(report.missing, "{n} image lacks a caption", "{n} images lack a caption")]
+    else:
+        said = [nmsg(n, "wrote {n} caption", "wrote {n} captions")]
+        if left := report.missing - n:
+            said.append(nmsg(left, "{n} image still lacks one", "{n} images still lack one"))
+    if report.kept:
+        said.append(nmsg(report.kept, "{n} image has one already", "{n} images have one already"))
+    if report.dry_run:
+        said.append(msg("nothing was written (--dry-run)"))
+    return join_list(said, "; ")
 
 
 def _group_failures(report: CaptionReport) -> dict[Message, list[str]]:

@@ -1,0 +1,181 @@
+"""Runs the commands of the pages "Bring what you have" again, in English and Portuguese, and fills in their output.
+
+The pages are written by hand; what follows a `$ lorabake` in them is real. Each page's commands run one after the
+other in a folder with small example files, as on a terminal of 80 columns on a machine that is made up, so a page that
+no longer fits the program is stale (`make docs`). A ``<!-- file: NAME -->`` is followed by that file's content.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import re
+import shlex
+import sys
+import tempfile
+from collections.abc import Callable, Generator
+from pathlib import Path
+from unittest.mock import patch
+
+import click
+from PIL import Image, ImageDraw
+
+from lorabake.cli import main
+from lorabake.util import machine
+from lorabake_schemas.machine import Gpu, MachineFacts
+
+DOCS = Path(__file__).resolve().parent
+MACHINE = MachineFacts(
+    system="Linux", cpus=16, memory_bytes=64 << 30, gpus=(Gpu(name="NVIDIA GeForce RTX 3060", memory_mib=12288),)
+)
+WIDTH = 80
+CONSOLE = re.compile(r"```console\n\$ (?P<line>lorabake [^\n]*)\n.*?```", re.DOTALL)
+SHOWN_FILE = re.compile(r"(?P<mark><!-- file: (?P<name>\S+) -->\n```\w*\n).*?```", re.DOTALL)
+HEAD = re.compile(r" \| head -(\d+)$")
+OUTPUT = re.compile(rf"{CONSOLE.pattern}|{SHOWN_FILE.pattern}", re.DOTALL)
+FAILED = {2, 3}  # usage, a bug: no page shows that
+SIZES = ((768, 768), (896, 704), (704, 896), (832, 832), (960, 640), (768, 1024))
+
+
+class _Screen(io.StringIO):
+    """A terminal, or a pipe, that keeps what is written."""
+
+    encoding = "utf-8"  # type: ignore[assignment]
+
+    def __init__(self, *, terminal: bool) -> None:
+        super().__init__()
+        self._terminal = terminal
+
+    def isatty(self) -> bool:
+        return self._terminal
+
+    def read_lines(self) -> list[str]:
+        """Without styles, and without lines of progress, each of which was cleared."""
+        text = re.sub(r"\r\x1b\[2K[^\r\n]*(?=\r\x1b\[2K)|\r\x1b\[2K", "", self.getvalue())
+        return click.unstyle(text).rstrip().splitlines()
+
+
+def bring_pages() -> dict[Path, str]:
+    """Every page with the output of today."""
+    return {
+        path: _refresh(path, make, language)
+        for name, make in PAGES.items()
+        for language, path in (("en", DOCS / name), ("pt_BR", DOCS / "pt" / name))
+    }
+
+
+def _refresh(path: Path, make: Callable[[], None], language: str) -> str:
+    def fill(found: re.Match[str]) -> str:
+        if found["name"]:
+            return f"{found['mark']}{Path(found['name']).read_text(encoding='utf-8').rstrip()}\n```"
+        return "\n".join(["```console", f"$ {found['line']}", *_run(found["line"], language), "```"])
+
+    with _example_folder():
+        make()
+        return OUTPUT.sub(fill, path.read_text(encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def _example_folder() -> Generator[None]:
+    """An empty folder to be in, and a home without anything of this machine's."""
+    with tempfile.TemporaryDirectory() as home, tempfile.TemporaryDirectory() as folder:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("LORABAKE", "HF_", "LC_"))}
+        known = {"HOME": home, "LORABAKE_HOME": home, "COLUMNS": str(WIDTH), "LANG": "C.UTF-8"}
+        with (
+            contextlib.chdir(folder),
+            patch.dict(os.environ, kept | known, clear=True),
+            patch.object(machine, "detect_machine", lambda _env: MACHINE),
+        ):
+            yield
+
+
+def _run(line: str, language: str) -> list[str]:
+    """What a command prints; ``| head -N`` works as in a shell."""
+    head = HEAD.search(line)
+    arguments = shlex.split(HEAD.sub("", line))[1:]
+    screen, code = _Screen(terminal=head is None), 0
+    with (
+        patch.object(sys, "stdout", screen),
+        patch.object(sys, "stderr", screen if head is None else io.StringIO()),
+        patch.object(sys, "stdin", io.StringIO()),
+    ):
+        try:
+            main.main([*arguments, "--lang", language], prog_name="lorabake", standalone_mode=False)
+        except SystemExit as left:
+            code = left.code if isinstance(left.code, int) else 0
+    lines = screen.read_lines()
+    if code in FAILED:
+        raise ValueError("\n".join([line, *lines]))
+    return lines[: int(head[1]) if head else None]
+
+
+def write_checkpoint(path: Path) -> None:
+    """The header of an SD1.5 checkpoint over two tiny tensors: only headers are read."""
+    layer = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
+    shapes = {"cond_stage_model.transformer.a": [1], layer: [1, 768]}
+    header: dict[str, object] = {}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + 2 * shape[-1]
+        header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(end))
+
+
+def draw_images(folder: str, count: int, name: str = "{:02}.png") -> None:
+    """Images of several shapes, each another one."""
+    Path(folder).mkdir(parents=True)
+    for number in range(count):
+        color = (40 + 7 * number, 210 - 6 * number, 60 + 5 * number)
+        image = Image.new("RGB", SIZES[number % len(SIZES)], color)
+        ImageDraw.Draw(image).ellipse((200, 200, 400 + 9 * number, 420), fill=color[::-1])
+        image.save(Path(folder, name.format(number + 1)))
+
+
+TAGGER = """\
+# stands in for a real tagger: prints the tags of one image, or writes those of a folder
+import sys
+from pathlib import Path
+
+places = ["plate", "wooden_table", "picnic_blanket", "tray", "counter"]
+lights = ["daylight", "inside", "evening", "bright_light"]
+views = ["close-up", "high-angle_view", "side_view"]
+
+
+def tag(image):
+    number = int(image.stem)
+    return ", ".join(["food", places[number % 5], lights[number % 4], views[number % 3], "^_^"])
+
+
+given = Path(sys.argv[1])
+if given.is_file():
+    print(tag(given))
+for image in given.glob("*.png"):
+    image.with_suffix(".txt").write_text(tag(image))
+"""
+BURGER = """\
+name = "hmbrgrlora"
+kind = "object"
+
+[base]
+model = "models/fluffyrock.safetensors"
+tags = "e621"
+
+[[concept]]
+token = "hmbrgrlora"
+class = "food"
+images = "burger"
+"""
+
+
+def make_no_captions() -> None:
+    write_checkpoint(Path("models/fluffyrock.safetensors"))
+    draw_images("burger", 30)
+    Path("burger.toml").write_text(BURGER, encoding="utf-8")
+    Path("tagger.py").write_text(TAGGER, encoding="utf-8")
+
+
+PAGES = {"no-captions.md": make_no_captions}
