@@ -53,12 +53,7 @@ def test_commands_and_options_that_it_names_are_there() -> None:
     named = set(re.findall(r"^lorabake (\w+)", f"{inline}\n{shown}", re.MULTILINE))
     assert {"check", "plan", "run", "compile", "explain", "recipes", "trainer"} <= named
     assert named <= set(main.list_commands(context))
-    options = {
-        name
-        for command in main.commands.values()
-        for parameter in command.params
-        for name in parameter.opts
-    }
+    options = {name for command in main.commands.values() for parameter in command.params for name in parameter.opts}
     kept = main.get_command(context, "trainer")
     assert isinstance(kept, click.Group)
     options |= {name for command in kept.commands.values() for parameter in command.params for name in parameter.opts}
