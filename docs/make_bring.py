@@ -42,7 +42,7 @@ SIZES = ((768, 768), (896, 704), (704, 896), (832, 832), (960, 640), (768, 1024)
 class _Screen(io.StringIO):
     """A terminal, or a pipe, that keeps what is written."""
 
-    encoding = "utf-8"  # type: ignore[assignment]
+    encoding = "utf-8"
 
     def __init__(self, *, terminal: bool) -> None:
         super().__init__()
