@@ -15,7 +15,7 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from unittest.mock import patch
 
@@ -77,6 +77,10 @@ def _refresh(path: Path, make: Callable[[], None], language: str) -> str:
         return OUTPUT.sub(fill, path.read_text(encoding="utf-8"))
 
 
+def _get_machine(_env: Mapping[str, str]) -> MachineFacts:
+    return MACHINE
+
+
 @contextlib.contextmanager
 def _example_folder() -> Generator[None]:
     """An empty folder to be in, and a home without anything of this machine's."""
@@ -86,7 +90,7 @@ def _example_folder() -> Generator[None]:
         with (
             contextlib.chdir(folder),
             patch.dict(os.environ, kept | known, clear=True),
-            patch.object(machine, "detect_machine", lambda _env: MACHINE),
+            patch.object(machine, "detect_machine", _get_machine),
         ):
             yield
 

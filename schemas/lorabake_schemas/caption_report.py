@@ -22,9 +22,9 @@ class FailedCaption(StrictModel):
 
 class CaptionReport(StrictModel):
     """``dry_run``: nothing was written; a command was then run for the first images only. ``missing`` is how many
-    images lacked a caption before, ``kept`` how many had one, which was left alone. ``notes`` are folders that have no
-    caption files on purpose. ``next`` is the command to run now. ``version`` changes only if a reader of this one would
-    stumble."""
+    images were to get a caption, ``kept`` how many had one that was left alone, ``undo`` the file that brings back
+    the replaced ones. ``notes`` are about folders whose captions are not read from such files. ``next`` is the command
+    to run now. ``version`` changes only if a reader of this one would stumble."""
 
     version: Literal[1] = 1
     recipe: EscapedText
@@ -34,4 +34,5 @@ class CaptionReport(StrictModel):
     written: TupleOf[WrittenCaption]
     failed: TupleOf[FailedCaption]
     notes: TupleOf[MessageText]
+    undo: EscapedText | None = None
     next: EscapedText

@@ -224,10 +224,30 @@ def test_bad_requests_change_nothing(caption: Captioning, project: Path, args: t
     assert texts(project) == MINE
 
 
-def test_folders_that_have_no_caption_files_on_purpose(caption: Captioning, project: Path) -> None:
+def test_folders_whose_captions_are_not_read(caption: Captioning, project: Path) -> None:
     (project / "r.toml").write_text(RECIPE + 'captions = "none"\n')
     found = json.loads(caption("--template", "x", "--json").stdout)
+    assert (found["missing"], found["kept"], len(found["notes"])) == (3, 1, 1)
+    assert texts(project) == dict.fromkeys(NAMES, "x\n") | MINE
+    (project / "meta.json").write_text("{}")
+    (project / "r.toml").write_text(RECIPE + 'metadata_file = "meta.json"\n')
+    found = json.loads(caption("--template", "y", "--json", "--overwrite").stdout)
     assert (found["missing"], len(found["notes"])) == (0, 1)
+
+
+def test_replaced_captions_can_be_brought_back(caption: Captioning, project: Path, tmp_path: Path) -> None:
+    (project / "img" / "a b.txt").write_bytes(b"caf\xe9")  # no undo file can have it
+    found = json.loads(caption("--template", "{token} here", "--overwrite", "--json", "--dry-run").stdout)
+    assert (found["missing"], found["kept"], found["undo"]) == (3, 1, None)
+    found = json.loads(caption("--with", tool("{image}"), "--overwrite", "--json").stdout)
+    assert (found["missing"], found["kept"]) == (3, 1)
+    mine = project / "img" / "mine.txt"
+    assert mine.read_text() == "lumlamp, lamp, red lamp, table\n"
+    undo = [sys.executable, "-m", "lorabake", "tags", "r.toml", "--undo", found["undo"]]
+    subprocess.run(undo, cwd=project, env=environment(tmp_path), check=True, capture_output=True)
+    assert mine.read_text() == MINE["mine.txt"]
+    assert (project / "img" / "-rf.txt").exists()
+    assert (project / "img" / "a b.txt").read_bytes() == b"caf\xe9"
 
 
 FAKE_WD14 = """\

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
-from lorabake.commands.check import run_check, show_findings
+from lorabake.commands.check import run_check
 from lorabake.commands.help import command, current_translator
 from lorabake.commands.options import (
     JSON_OPTION,
@@ -22,7 +22,7 @@ from lorabake.commands.options import (
     user_trainer_options,
 )
 from lorabake.commands.output.console import write_err, write_out
-from lorabake.errors import RecipeError, SetupError
+from lorabake.errors import SetupError
 from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
@@ -84,7 +84,8 @@ COMMAND_HELP = msg(
     "COMMAND is any tagger or captioner: with {{image}} it is started for each image and prints the text; with "
     "{{folder}} (or {{images}}, a file that lists them) it is started once and writes a .txt file for each image. It "
     "gets copies of the images. `--with wd14 --weights FOLDER` is sd-scripts' own WD14 script. lorabake puts token "
-    "and class in front and writes the caption file next to the image. A caption that has text is never changed."
+    "and class in front and writes the caption file next to the image. Without --overwrite, "
+    "a caption that has text is never changed."
 )
 
 
@@ -96,12 +97,22 @@ COMMAND_HELP = msg(
     help=msg('Text of each caption, such as "photo of {{token}} {{class}}"; {{caption}} is the text of COMMAND.'),
 )
 @click.option("--drop", multiple=True, metavar="TAGS", help=msg("Leave out these tags, separated by commas."))
+@click.option(
+    "--overwrite", is_flag=True, help=msg("Also replace captions that have text, and write an undo file first.")
+)
 @click.option("--dry-run", is_flag=True, help=msg("Show the captions of the first images, and write nothing."))
 @JSON_OPTION
 @tool_options
 def caption(
-    recipe: Path, template: str | None, drop: tuple[str, ...], dry_run: bool, as_json: bool, asked: ToolRequest
+    recipe: Path,
+    template: str | None,
+    drop: tuple[str, ...],
+    overwrite: bool,
+    dry_run: bool,
+    as_json: bool,
+    asked: ToolRequest,
 ) -> None:
+    from lorabake.analysis.captioned_recipe import read_captioned_recipe
     from lorabake.commands.output.caption import build_caption_report, format_caption_report
     from lorabake.inputs.caption_text import check_template
     from lorabake.jobs.caption import plan_captions
@@ -113,13 +124,8 @@ def caption(
     if asked.timeout is not None and not asked.timeout > 0:
         raise click.UsageError(msg("--timeout needs a number above 0"))
     tool = _make_tool(asked.line, asked) if asked.line is not None else None
-    examination = run_check(recipe, CheckOptions())
-    if examination.recipe is None:
-        show_findings(examination, as_json=as_json)
-        raise RecipeError(msg("the recipe has errors"))
-    plan = plan_captions(
-        examination.recipe, examination.loaded.folder, examination.dataset, template=template, drop=drop
-    )
+    read = read_captioned_recipe(recipe, (), get_environment(), cache=True)
+    plan = plan_captions(read, template=template, drop=drop, overwrite=overwrite)
     done = _write(plan, tool, dry_run=dry_run)
     report = build_caption_report(recipe, plan, done, dry_run=dry_run)
     write_out(format_caption_report(report, make_text_layout(), as_json=as_json))

@@ -7,12 +7,13 @@ wrote; so whoever interrupts it keeps what is finished, and the same command con
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 
+from lorabake.analysis.captioned_recipe import CaptionedRecipe
 from lorabake.errors import InterruptedRunError, RecipeError, ResourceError
 from lorabake.inputs.caption_text import (
     TEXT_LIMIT,
@@ -23,6 +24,9 @@ from lorabake.inputs.caption_text import (
     read_output,
 )
 from lorabake.inputs.captions import caption_path
+from lorabake.inputs.dataset import ScanOptions
+from lorabake.inputs.survey import read_captions
+from lorabake.jobs.caption_edits import CaptionFile, EditedFile, EditPlan, write_in_place
 from lorabake.jobs.caption_tool import FOLDER, IMAGE, IMAGES, SCRATCH, CaptionTool, ToolError, run_tool
 from lorabake.util.files import disk_error, make_folders, os_errors_as_messages, read_bytes, replace_bytes, write_bytes
 from lorabake.util.machine import get_free_disk
@@ -34,11 +38,11 @@ from lorabake_schemas.messages import Message, msg, nmsg
 
 if TYPE_CHECKING:
     from lorabake.util.hashing import ProgressCallback
-    from lorabake_schemas.dataset import DatasetFacts
-    from lorabake_schemas.recipe import Recipe
 
 # Images whose captions have no text in them.
 WITHOUT_TEXT = (CaptionProblem.MISSING, CaptionProblem.EMPTY, CaptionProblem.SPACES)
+# Those that an undo file cannot have.
+UNREADABLE = (CaptionProblem.UNREADABLE, CaptionProblem.NOT_UTF8, CaptionProblem.TOO_LARGE)
 TRIED_FIRST = 3  # images that a dry run gives to a command
 FAILURES_IN_A_ROW = 3  # after which the rest would fail, too
 # What taggers call the text of 1.png, in the order in which it is looked for.
@@ -47,19 +51,25 @@ _OUTPUT_EXTENSIONS = (CAPTION_EXTENSION, ".caption", ".tags", ".cap")
 
 @dataclass(frozen=True, slots=True)
 class CaptionTarget:
-    """An image without a caption, and the file that its caption goes to; both also as named from the recipe."""
+    """An image that is to get a caption, and the file that it goes to; both also as named from the recipe.
+
+    ``replaced`` is that file if it has a text, which somebody wants to be replaced.
+    """
 
     image: Path
     file: Path
     name: str
     file_name: str
     writer: CaptionWriter
+    replaced: CaptionFile | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class CaptionPlan:
-    """``kept`` is how many images have a caption already; ``notes`` are folders without caption files on purpose."""
+    """``kept`` is how many images have a caption that is left alone; ``notes`` are about folders whose captions are not
+    read from such files."""
 
+    read: CaptionedRecipe
     targets: tuple[CaptionTarget, ...]
     kept: int
     notes: tuple[Message, ...]
@@ -67,58 +77,72 @@ class CaptionPlan:
 
 @dataclass(slots=True)
 class CaptionOutcome:
-    """What was written so far, and what could not be."""
+    """What was written so far, and what could not be. ``edits`` are the texts to be replaced at the end, when their
+    undo file can be complete; ``undo`` is that file."""
 
     written: list[WrittenCaption] = field(default_factory=list[WrittenCaption])
     failed: list[FailedCaption] = field(default_factory=list[FailedCaption])
+    edits: list[EditedFile] = field(default_factory=list[EditedFile])
+    undo: Path | None = None
 
 
 def plan_captions(
-    recipe: Recipe, folder: Path, facts: DatasetFacts, *, template: str | None, drop: Sequence[str]
+    read: CaptionedRecipe, *, template: str | None, drop: Sequence[str], overwrite: bool = False
 ) -> CaptionPlan:
-    """The images of the concepts that have no caption. ``folder`` is the recipe's.
+    """The images of the concepts that have no caption; with ``overwrite`` those that have one, too.
 
     Regularization images are left alone: without a caption they are trained on their class (G35.3). Raises RecipeError
-    when a folder cannot be read, or lacks a word that the template wants.
+    when a concept lacks a word that the template wants.
     """
-    targets, notes, kept, files = list[CaptionTarget](), list[Message](), 0, set[Path]()
-    for concept, found in zip(recipe.concept, facts.concepts, strict=True):
-        if found.problem is not None:
-            said = msg("{folder} cannot be read: {why}", folder=concept.images, why=found.problem)
-            raise RecipeError(said, hint=msg("fix what `lorabake check` reports first"))
-        if concept.captions == "none":
-            notes.append(msg('{folder}: captions = "none", so no captions are read', folder=concept.images))
-            continue
+    read, notes = _with_captions_read(read)
+    targets, kept, files = list[CaptionTarget](), 0, set[Path]()
+    for concept, found in zip(read.recipe.concept, read.folders, strict=True):
         if concept.metadata_file:
-            notes.append(msg("{folder}: its captions are in {file}", folder=concept.images, file=concept.metadata_file))
+            said = msg("{folder}: its captions are in {file}", folder=concept.images, file=concept.metadata_file)
+            notes.append(said)
             continue
-        writer = make_caption_writer(concept, recipe, found, template, drop)
+        writer = make_caption_writer(concept, read.recipe, found, template, drop)
         if template is not None and (missing := find_missing_words(template, writer)):
             raise RecipeError(
                 msg(
                     "--template uses {word}, but {concept} has none",
                     word=f"{{{next(iter(missing))}}}",
-                    concept=name_concept(concept, recipe),
+                    concept=name_concept(concept, read.recipe),
                 ),
                 hint=msg("set it in the [[concept]], or leave it out of --template"),
             )
-        extension = resolve_caption_extension(concept, recipe)
-        bare = [image for image in found.images if image.caption.problem in WITHOUT_TEXT]
-        kept += len(found.images) - len(bare)
-        for target in _iter_targets(folder, concept.images, bare, extension, writer):
+        extension = resolve_caption_extension(concept, read.recipe)
+        for image in found.images:
+            bare, own = image.caption.problem in WITHOUT_TEXT, image.caption.borrowed_from is None
+            if not bare and not (overwrite and own and image.caption.problem not in UNREADABLE):
+                kept += 1
+                continue
+            target = _make_target(Path(found.path), concept.images, image, extension, writer)
             if target.file not in files:  # 1.png and 1.jpg share a caption, and so does a folder that is named twice
                 files.add(target.file)
-                targets.append(target)
-    return CaptionPlan(tuple(targets), kept, tuple(notes))
+                old = None if bare else CaptionFile(target.file, Path(found.path), Path(found.path))
+                targets.append(replace(target, replaced=old))
+    return CaptionPlan(read, tuple(targets), kept, tuple(notes))
 
 
-def _iter_targets(
-    root: Path, images: str, bare: Sequence[ImageFacts], extension: str, writer: CaptionWriter
-) -> Iterator[CaptionTarget]:
-    for image in bare:
-        path = root / images / image.name
-        name = f"{images.rstrip('/')}/{image.name}"
-        yield CaptionTarget(path, Path(caption_path(str(path), extension)), name, caption_path(name, extension), writer)
+def _with_captions_read(read: CaptionedRecipe) -> tuple[CaptionedRecipe, list[Message]]:
+    """The same with the caption files of concepts with captions = "none", which sd-scripts would not read."""
+    off = [concept.images for concept in read.recipe.concept if concept.captions == "none"]
+    if not off:
+        return read, []
+    concepts = tuple(concept.model_copy(update={"captions": None}) for concept in read.recipe.concept)
+    recipe = read.recipe.model_copy(update={"concept": concepts})
+    folders = read_captions(recipe, read.loaded.folder, ScanOptions())
+    notes = [
+        msg('{folder}: remove captions = "none" from the recipe, or its captions are not read', folder=images)
+        for images in off
+    ]
+    return CaptionedRecipe(read.loaded, recipe, folders), notes
+
+
+def _make_target(root: Path, images: str, image: ImageFacts, extension: str, writer: CaptionWriter) -> CaptionTarget:
+    path, name = root / image.name, f"{images.rstrip('/')}/{image.name}"
+    return CaptionTarget(path, Path(caption_path(str(path), extension)), name, caption_path(name, extension), writer)
 
 
 def write_template_captions(plan: CaptionPlan, *, dry_run: bool) -> CaptionOutcome:
@@ -126,6 +150,7 @@ def write_template_captions(plan: CaptionPlan, *, dry_run: bool) -> CaptionOutco
     done = CaptionOutcome()
     for target in plan.targets:
         _finish(target, lambda target=target: target.writer.compose(()), done, dry_run=dry_run)  # type: ignore[misc]
+    _replace_texts(plan, done)
     return done
 
 
@@ -145,9 +170,17 @@ def write_tool_captions(
             work.prepare()
             work.caption_each() if tool.per_image else work.caption_all()
         except (InterruptedRunError, KeyboardInterrupt) as error:
+            _replace_texts(plan, done)
             said = nmsg(len(done.written), "stopped; {n} caption is finished", "stopped; {n} captions are finished")
             raise InterruptedRunError(said, msg("run the same command again to continue")) from error
+    _replace_texts(plan, done)
     return done
+
+
+def _replace_texts(plan: CaptionPlan, done: CaptionOutcome) -> None:
+    """Write the captions that replace others, after the undo file that brings those back."""
+    if done.edits:
+        done.undo = write_in_place(EditPlan([], files=done.edits), plan.read)
 
 
 def _ignore(_done: int, _total: int) -> None: ...
@@ -263,13 +296,15 @@ def _finish(target: CaptionTarget, compose: Callable[[], str], done: CaptionOutc
     except (TextError, ToolError) as error:
         done.failed.append(FailedCaption(image=target.name, why=error.message))
         return
-    if not dry_run:
+    data = f"{text}\n".encode()
+    if not dry_run and target.replaced is not None:
+        done.edits.append(EditedFile(target.replaced, read_bytes(target.file), data))
+    elif not dry_run:
         if _has_text(target.file):
-            why = msg("it has a caption by now")
-            done.failed.append(FailedCaption(image=target.name, why=why))
+            done.failed.append(FailedCaption(image=target.name, why=msg("it has a caption by now")))
             return
         try:
-            replace_bytes(target.file, f"{text}\n".encode())
+            replace_bytes(target.file, data)
         except OSError as error:
             raise disk_error(error, msg("cannot write {path}", path=target.file)) from error
     done.written.append(WrittenCaption(image=target.name, file=target.file_name, text=text))

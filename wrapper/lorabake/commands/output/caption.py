@@ -33,6 +33,7 @@ def build_caption_report(recipe: Path, plan: CaptionPlan, done: CaptionOutcome, 
         written=tuple(done.written),
         failed=tuple(done.failed),
         notes=plan.notes,
+        undo=str(done.undo) if done.undo else None,
         next=shlex.join(["lorabake", "check", str(recipe)]),
     )
 
@@ -52,6 +53,9 @@ def format_caption_report(report: CaptionReport, page: TextLayout, *, as_json: b
     for note in report.notes:
         lines += page.paragraph(note)
     lines += page.paragraph(_summarize(report))
+    if report.undo is not None:
+        undo = shlex.join(["lorabake", "tags", report.recipe, "--undo", report.undo])
+        lines += page.paragraph(msg("to bring the old captions back: `{command}`", command=undo))
     if report.written and not report.dry_run:
         lines += page.paragraph(msg("next: `{command}`", command=report.next))
     return "\n".join(lines)
