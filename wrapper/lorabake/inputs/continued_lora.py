@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from lorabake.util.files import open_file
-from lorabake.util.safetensors import parse_header
+from lorabake.util.safetensors import SafetensorsHeader, parse_header
 from lorabake_schemas.machine import BaseFacts, ContinuedLora
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.unjudged import evaluate_or_none
@@ -31,9 +31,7 @@ def with_continued_lora(base: BaseFacts, recipe: Recipe, folder: Path) -> BaseFa
 
 def read_continued_lora(path: Path, name: str) -> ContinuedLora | None:
     """None when the file cannot be read, or is not a LoRA in safetensors format: another check reports that."""
-    from lorabake.lora.metadata import parse_value  # few recipes name a LoRA
-    from lorabake.lora.network import list_lora_modules
-    from lorabake.lora.weights import read_scalars
+    from lorabake.lora.weights import read_scalars  # few recipes name a LoRA
 
     if path.suffix != ".safetensors":
         return None
@@ -43,6 +41,14 @@ def read_continued_lora(path: Path, name: str) -> ContinuedLora | None:
             scalars = read_scalars(file, header, [tensor for tensor in header.tensors if tensor.endswith(".alpha")])
     except (OSError, ValueError):
         return None
+    return describe_lora(name, header, scalars)
+
+
+def describe_lora(name: str, header: SafetensorsHeader, scalars: Mapping[str, float]) -> ContinuedLora | None:
+    """The network of a LoRA; ``scalars`` are the values of its alphas. None if the file is not a LoRA."""
+    from lorabake.lora.metadata import parse_value
+    from lorabake.lora.network import list_lora_modules
+
     modules = list_lora_modules(header.shapes)
     if not modules:
         return None

@@ -133,7 +133,7 @@ def parse_modelspec(metadata: Metadata) -> dict[str, str]:
 
 def parse_algorithm(metadata: Metadata) -> str | None:
     """The algorithm that LyCORIS was asked for, in lower case."""
-    given = _as_table(_parse_json(metadata, "ss_network_args")).get("algo")
+    given = as_table(parse_json_value(metadata, "ss_network_args")).get("algo")
     return given.lower() if isinstance(given, str) else None
 
 
@@ -170,7 +170,7 @@ def parse_own_comment(comment: str) -> str | None:
 
 def find_invalid_json(metadata: Metadata) -> tuple[str, ...]:
     """Keys whose value should be JSON and is not."""
-    return tuple(key for key in JSON_KEYS if metadata.get(key) and _parse_json(metadata, key) is None)
+    return tuple(key for key in JSON_KEYS if metadata.get(key) and parse_json_value(metadata, key) is None)
 
 
 UNKNOWN_FOLDER = "?"  # of a folder without a name
@@ -178,13 +178,13 @@ UNKNOWN_FOLDER = "?"  # of a folder without a name
 
 def parse_datasets(metadata: Metadata) -> tuple[DatasetInfo, ...]:
     """As sd-scripts wrote them: ss_datasets for a dataset configuration, single keys for folders given by flags."""
-    datasets = _parse_json(metadata, "ss_datasets")
+    datasets = parse_json_value(metadata, "ss_datasets")
     if isinstance(datasets, list):
-        return tuple(_parse_dataset(_as_table(each)) for each in cast("list[object]", datasets))
+        return tuple(_parse_dataset(as_table(each)) for each in cast("list[object]", datasets))
     folders: list[Table] = [
         {"image_dir": folder, "img_count": given.get("img_count"), "num_repeats": given.get("n_repeats"), "is_reg": reg}
         for key, reg in (("ss_dataset_dirs", False), ("ss_reg_dataset_dirs", True))
-        for folder, given in _iter_tables(_parse_json(metadata, key))
+        for folder, given in iter_tables(parse_json_value(metadata, key))
     ]
     names = ("batch_size_per_device", "num_train_images", "num_reg_images", "enable_bucket")
     values = {name: parse_value(metadata.get(f"ss_{name}", "")) for name in names}
@@ -194,7 +194,7 @@ def parse_datasets(metadata: Metadata) -> tuple[DatasetInfo, ...]:
             **values,
             "resolution": sides * 2 if len(sides) == 1 else sides,
             "subsets": folders,
-            "bucket_info": _parse_json(metadata, "ss_bucket_info"),
+            "bucket_info": parse_json_value(metadata, "ss_bucket_info"),
         }
     )
     return (found,) if found.folders or found.buckets else ()
@@ -206,12 +206,12 @@ def _parse_dataset(given: Table) -> DatasetInfo:
     return DatasetInfo(
         width=width,
         height=height,
-        batch_size=_as_count(given.get("batch_size_per_device")),
-        samples=_as_count(given.get("num_train_images")),
-        regularization_samples=_as_count(given.get("num_reg_images")),
+        batch_size=as_count(given.get("batch_size_per_device")),
+        samples=as_count(given.get("num_train_images")),
+        regularization_samples=as_count(given.get("num_reg_images")),
         enable_bucket=flag if isinstance(flag, bool) else None,
-        folders=tuple(_parse_folder(_as_table(each)) for each in _as_list(given.get("subsets"))),
-        buckets=_parse_buckets(_as_table(given.get("bucket_info")).get("buckets")),
+        folders=tuple(_parse_folder(as_table(each)) for each in as_list(given.get("subsets"))),
+        buckets=_parse_buckets(as_table(given.get("bucket_info")).get("buckets")),
     )
 
 
@@ -220,8 +220,8 @@ def _parse_folder(given: Table) -> FolderInfo:
     tokens = given.get("class_tokens")
     return FolderInfo(
         name=str(given.get("image_dir") or given.get("metadata_file") or UNKNOWN_FOLDER),
-        pictures=_as_count(given.get("img_count")),
-        repeats=_as_count(given.get("num_repeats")),
+        pictures=as_count(given.get("img_count")),
+        repeats=as_count(given.get("num_repeats")),
         regularization=given.get("is_reg") is True,
         class_tokens=tokens if isinstance(tokens, str) and tokens else None,
         options={name: value for name in FOLDER_OPTIONS if (value := _as_option(given.get(name)))},
@@ -230,7 +230,7 @@ def _parse_folder(given: Table) -> FolderInfo:
 
 def _parse_buckets(given: object) -> tuple[BucketInfo, ...]:
     """The ones with images in them, small ones first."""
-    found = [(*_parse_sides(each), _as_count(each.get("count"))) for _, each in _iter_tables(given)]
+    found = [(*_parse_sides(each), as_count(each.get("count"))) for _, each in iter_tables(given)]
     buckets = [
         BucketInfo(width=width, height=height, pictures=count)
         for width, height, count in found
@@ -240,7 +240,7 @@ def _parse_buckets(given: object) -> tuple[BucketInfo, ...]:
 
 
 def _parse_sides(given: Table) -> tuple[int | None, int | None]:
-    sides = [_as_count(side) for side in _as_list(given.get("resolution"))]
+    sides = [as_count(side) for side in as_list(given.get("resolution"))]
     return (sides[0], sides[1]) if len(sides) == 2 else (None, None)
 
 
@@ -248,16 +248,16 @@ def parse_tag_counts(metadata: Metadata) -> tuple[FolderTagCounts, ...]:
     """The tags of each folder, the most frequent first."""
     return tuple(
         FolderTagCounts(folder=folder, tags=_sort_tags(counts))
-        for folder, counts in _iter_tables(_parse_json(metadata, "ss_tag_frequency"))
+        for folder, counts in iter_tables(parse_json_value(metadata, "ss_tag_frequency"))
     )
 
 
 def _sort_tags(counts: Table) -> tuple[TagCount, ...]:
-    found = [TagCount(tag=tag, count=count) for tag, each in counts.items() if (count := _as_count(each)) is not None]
+    found = [TagCount(tag=tag, count=count) for tag, each in counts.items() if (count := as_count(each)) is not None]
     return tuple(sorted(found, key=lambda each: (-each.count, each.tag)))
 
 
-def _parse_json(metadata: Metadata, key: str) -> object:
+def parse_json_value(metadata: Metadata, key: str) -> object:
     """The JSON value of a key; None if it is missing or not JSON."""
     try:
         return parse_json(metadata[key])
@@ -265,20 +265,20 @@ def _parse_json(metadata: Metadata, key: str) -> object:
         return None
 
 
-def _iter_tables(given: object) -> Iterator[tuple[str, Table]]:
+def iter_tables(given: object) -> Iterator[tuple[str, Table]]:
     """The entries of a table of tables; anything but a table counts as an empty one."""
-    return ((name, _as_table(each)) for name, each in _as_table(given).items())
+    return ((name, as_table(each)) for name, each in as_table(given).items())
 
 
-def _as_table(given: object) -> Table:
+def as_table(given: object) -> Table:
     return cast("Table", given) if isinstance(given, dict) else {}
 
 
-def _as_list(given: object) -> Sequence[object]:
+def as_list(given: object) -> Sequence[object]:
     return cast("Sequence[object]", given) if isinstance(given, list) else ()
 
 
-def _as_count(given: object) -> int | None:
+def as_count(given: object) -> int | None:
     """An integer as people count things."""
     return given if isinstance(given, int) and not isinstance(given, bool) and abs(given) < 10**15 else None
 
