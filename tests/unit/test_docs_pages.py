@@ -29,6 +29,7 @@ def maker() -> ModuleType:
 
 WRITTEN = {
     "commits.md",
+    "init.md",
     "inspect.md",
     "repeating.md",
     "long-runs.md",

@@ -16,20 +16,24 @@ import click
 import pytest
 from click.testing import CliRunner
 
+from dataset_layouts import LAYOUTS
 from ended_runs import record
 from lora_files import SMALL, metadata, write
 from lorabake.analysis.check import CheckResult, check_recipe
 from lorabake.analysis.diff import diff_plans
+from lorabake.analysis.draft_concepts import Answers
 from lorabake.analysis.explain import explain
 from lorabake.analysis.lora_origin import inspect_files
 from lorabake.cli import main
 from lorabake.commands.error_handler import error_boundary
-from lorabake.commands.output import compare, diff, findings, inspect, lists, progress, runs, verify
+from lorabake.commands.output import compare, diff, findings, init, inspect, lists, progress, runs, verify
 from lorabake.commands.output import explain as explanations
 from lorabake.commands.output import plan as plans
 from lorabake.commands.output import status as statuses
 from lorabake.commands.output.layout import TextLayout
 from lorabake.errors import MachineError, SetupError
+from lorabake.inputs.dataset import ScanOptions
+from lorabake.jobs.init import InitOrder, look_around, make_draft, write_draft
 from lorabake.lora.compare import compare_loras
 from lorabake.runs.events import format_timestamp
 from lorabake.trainer.install import Trainer, TrainerStatus
@@ -317,9 +321,21 @@ def explain_text(layout: TextLayout) -> Iterator[str]:
     yield explanations.format_status_counts(layout)
 
 
+def init_text(layout: TextLayout) -> Iterator[str]:
+    for name in ("kohya_tree", "flat_photographs", "two_levels_and_mixed_formats"):
+        Path(name).mkdir()
+        order = InitOrder(LAYOUTS[name](Path(name)), None, Path.cwd())
+        found = look_around(order, ScanOptions())
+        draft = make_draft(order, found, Answers())
+        path = write_draft(order, draft)
+        result = check_recipe(path, GPU)
+        yield init.format_init(init.make_init_report(path, found, draft, result), result, layout)
+        yield from (layout(question.text) for question in draft.questions)
+
+
 RENDERERS: Sequence[Callable[[TextLayout], Iterator[str]]] = (
-    compare_text, diff_text, errors_text, explain_text, findings_text, help_text, inspect_text, lists_text, plan_text,
-    progress_text, runs_text, status_text, verify_text,
+    compare_text, diff_text, errors_text, explain_text, findings_text, help_text, init_text, inspect_text, lists_text,
+    plan_text, progress_text, runs_text, status_text, verify_text,
 )  # fmt: skip
 
 

@@ -6,10 +6,10 @@ Nothing is asked that can be seen, and an answer replaces what was seen.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -93,13 +93,14 @@ def draft_recipe(
     """``name_path`` is how the recipe names a path, ``is_known`` whether CLIP has a single token for a word."""
     drafts = draft_concepts(found, answers, is_known)
     kind, sure = choose_kind(found, drafts, answers)
-    open_token = _needs_token(drafts, kind)
-    if open_token:
-        token, class_ = (
-            _default_token(found, is_known),
-            PERSON if kind == "character" and not drafts[0].captioned else None,
-        )
-        drafts = [name_subject(each, token, class_) for each in drafts]
+    token = _default_token(found, is_known) if _needs_token(drafts, kind) else None
+    if token:
+        drafts = [name_subject(each, answers.token or token) for each in drafts]
+    nameless = [not each.captioned and bool(each.token) and not each.class_ for each in drafts]
+    class_ = PERSON if kind == "character" else ""
+    drafts = [
+        replace(each, class_=class_ or None) if bare else each for each, bare in zip(drafts, nameless, strict=True)
+    ]
     base = draft_base(model, answers, drafts)
     content, comments = _assemble(found, drafts, base, name_path)
     content |= {"name": choose_name(found, drafts, answers), "kind": kind}
@@ -109,7 +110,11 @@ def draft_recipe(
         comments=comments,
         head=_describe(found, drafts),
         concepts=tuple(drafts),
-        questions=tuple(_list_questions(model, base, answers, drafts, kind if not sure else None, open_token)),
+        questions=tuple(
+            _list_questions(
+                model, base, answers, _Unseen(None if sure else kind, token, class_ if any(nameless) else None)
+            )
+        ),
         model=model,
     )
 
@@ -178,34 +183,30 @@ def choose_name(found: FoundDataset, drafts: Sequence[ConceptDraft], answers: An
     return "my-lora"
 
 
-def _list_questions(
-    model: ModelChoice,
-    base: BaseDraft,
-    answers: Answers,
-    drafts: Sequence[ConceptDraft],
-    unsure: RecipeKind | None,
-    open_token: bool,
-) -> list[Question]:
-    asked = list[Question]()
+class _Unseen(NamedTuple):
+    """What was assumed because nothing shows it; None for what can be seen."""
+
+    kind: RecipeKind | None
+    token: str | None
+    class_: str | None
+
+
+def _list_questions(model: ModelChoice, base: BaseDraft, answers: Answers, unseen: _Unseen) -> Iterator[Question]:
     if answers.model is None and (model.model is None or model.others):
         text = msg("Base model (a .safetensors file, a folder or a Hugging Face id)")
         if model.others:
             text = msg(
                 "Base model (found: {names})", names=shorten_list((model.model or "", *model.others), 5, literal)
             )
-        asked.append(Question("model", text, model.model or ""))
+        yield Question("model", text, model.model or "")
     elif not model.missing and not (model.facts and model.facts.family) and answers.family is None:
-        default = str(base.keys.get("family", ""))
-        asked.append(Question("family", msg("Family of the base model"), default, list_family_names()))
-    if unsure:
-        asked.append(Question("kind", msg("What do the images show?"), unsure, KINDS))
-    if open_token and answers.token is None:
-        asked.append(Question("token", msg("Trigger word, one that the model does not know"), drafts[0].token or ""))
-    bare = any(not each.captioned and each.token for each in drafts)
-    if bare and answers.class_ is None and (open_token or not all(each.class_ for each in drafts)):
-        shown = next((each.class_ for each in drafts if each.class_), "")
-        asked.append(Question("class", msg("What it is, in a word that the model knows"), shown))
-    return asked
+        yield Question("family", msg("Family of the base model"), str(base.keys.get("family", "")), list_family_names())
+    if unseen.kind is not None:
+        yield Question("kind", msg("What do the images show?"), unseen.kind, KINDS)
+    if unseen.token is not None and answers.token is None:
+        yield Question("token", msg("Trigger word, one that the model does not know"), unseen.token)
+    if unseen.class_ is not None and answers.class_ is None:
+        yield Question("class", msg("What it is, in a word that the model knows"), unseen.class_)
 
 
 def _assemble(

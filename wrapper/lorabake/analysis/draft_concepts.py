@@ -98,9 +98,9 @@ def _name_concept(draft: ConceptDraft, answers: Answers, several: bool, is_known
     return replace(draft, class_=answers.class_ or _find_class(draft, is_known))
 
 
-def name_subject(draft: ConceptDraft, token: str, class_: str | None) -> ConceptDraft:
+def name_subject(draft: ConceptDraft, token: str) -> ConceptDraft:
     """The draft with a default token, which its captions may lack."""
-    return _fit_to_captions(replace(draft, token=token, class_=draft.class_ or class_, seen="default"))
+    return _fit_to_captions(replace(draft, token=token, seen="default"))
 
 
 def clean_word(word: str | None) -> str | None:

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from lorabake.inputs.base_model import inspect_base_model
 from lorabake.inputs.dataset import ImageFolder, ScanOptions, scan_folders
-from lorabake.inputs.folders import FolderListing, file_extension, has_images, list_folder, list_image_folders
+from lorabake.inputs.folders import (
+    MAX_SUBFOLDERS,
+    FolderListing,
+    file_extension,
+    has_images,
+    list_folder,
+    list_image_folders,
+)
 from lorabake.inputs.metadata_file import find_metadata_file
 from lorabake.util.files import is_folder
 from lorabake_schemas.dataset import CAPTION_EXTENSION, CaptionProblem, FolderFacts, MetadataOffer, parse_repeat_folder
@@ -45,8 +52,8 @@ class FoundModel:
 
 @dataclass(frozen=True, slots=True)
 class FoundDataset:
-    """Everything found in and near ``root``. ``unread`` counts the files in it that look like images and that
-    sd-scripts does not read, by extension. ``left_out`` are folders with images that are not for training, or images
+    """Everything found in and near ``root``. ``unread`` counts the files in other folders that look like images and
+    that sd-scripts does not read, by extension. ``left_out`` are folders with images that are not for training, or images
     next to folders that are."""
 
     root: Path
@@ -73,16 +80,11 @@ def find_dataset(root: Path, model_folders: Sequence[Path], scanning: ScanOption
         for path, name in zip(paths, read_folder_names(paths), strict=True)
     ]
     named += _find_nearby(root)
-    unread = Counter(
-        file_extension(name).lower()
-        for folder in (listing, *(list_folder(root / path, CAPTION_EXTENSION) for path in listing.folders[:100]))
-        for name in folder.ignored
-    )
     return FoundDataset(
         root,
         tuple(_scan(named, scanning)),
         tuple(find_base_models([root, root.parent, *model_folders])),
-        unread,
+        _count_unread(listing, {root / path for path in paths}),
         tuple(root / path for path in left_out),
     )
 
@@ -106,6 +108,20 @@ def _choose_folders(listing: FolderListing) -> tuple[list[str], list[str]]:
     if listing.images:
         return [".", *(path for path in inside if path not in concepts)], [*concepts, *others]
     return inside, others
+
+
+def _count_unread(listing: FolderListing, known: Container[Path]) -> Counter[str]:
+    """Of the folders that are ``known`` the check reports them."""
+    counts, ahead, left = Counter[str](), [(listing, 0)], MAX_SUBFOLDERS
+    while ahead and left:
+        here, level = ahead.pop()
+        left -= 1
+        if Path(here.root) not in known:
+            counts.update(file_extension(name).lower() for name in here.ignored)
+        if level < TREE_DEPTH:
+            below = (list_folder(f"{here.root}{os.sep}{name}", CAPTION_EXTENSION) for name in here.folders)
+            ahead += [(each, level + 1) for each in below]
+    return counts
 
 
 def _read_own_name(root: Path) -> FolderName:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def look_around(order: InitOrder, scanning: ScanOptions) -> FoundDataset:
     """What is in the folder and near it. Raises MachineError for a file or a folder that cannot be read, RecipeError
     for one without images.
     """
-    root = Path(order.here, order.folder).absolute()
+    root = Path(os.path.abspath(Path(order.here, order.folder)))  # noqa: PTH100 - its name counts, and .. has none
     if is_file(root):
         raise RecipeError(*_describe_file(order.folder, root))
     try:

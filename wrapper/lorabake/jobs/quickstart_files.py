@@ -11,7 +11,8 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from lorabake.errors import MachineError, ResourceError, SetupError
-from lorabake.recipe.editor_schema import SCHEMA_LINE, write_recipe_schema
+from lorabake.recipe.editor_schema import write_recipe_schema
+from lorabake.recipe.writing import write_recipe
 from lorabake.trainer.packages import script_environment
 from lorabake.util import locks, resources
 from lorabake.util.files import disk_error, exists, is_folder, read_bytes, replace_bytes
@@ -120,43 +121,41 @@ def check_resources(what: ResourceNeeds, folder: Path, memory: int | None, disk:
         )
 
 
+QUICKSTART_HEAD = (
+    "Made by `lorabake quickstart`: a first training, on drawn images and a base model of random weights.",
+    f"Every step is real, but the finished LoRA cannot draw anything. `lorabake plan {RECIPE}` shows every setting.",
+)
+QUICKSTART_COMMENTS: dict[tuple[str | int, ...], str] = {
+    ("kind",): "character, style, object, clothing, concept or outfits",
+    ("base", "model"): "yours: a .safetensors file, a diffusers folder or a hub id",
+    ("base", "tags"): "the kind of tags it knows: e621, danbooru or natural",
+    ("base", "tokenizer_cache_dir"): "leave it out: sd-scripts then fetches the real one",
+    ("concept", 0, "token"): "a word that the model does not know yet",
+    ("concept", 0, "class"): "what it is, in a word that the model knows",
+    ("concept", 0, "images"): "images, with a .txt of tags next to each",
+    ("network", "network_dim"): "small and quick; leave it out for the guide's value",
+    ("train", "optimizer"): "finds the learning rate by itself",
+    ("train", "resolution"): "leave it out with real images to use the guide's value for this family",
+    ("train", "max_train_steps"): "leave it out to use the guide's number of exposures per image",
+    ("ignore", 0): "Advice that does not matter for a trial. Remove these when you use your own images.",
+}
+
+
 def quickstart_recipe(family: Family) -> str:
     """A recipe for somebody to read, edit and make their own."""
-    model, least = f'model  = "base-{family}"'.ljust(32), get_family(family).guide.least_resolution
-    rules = {
-        **IGNORED_RULES,
-        **({"G4.61": f"64 pixels are quick, even with a model made for {least}"} if least else {}),
+    least = get_family(family).guide.least_resolution
+    small = {"G4.61": f"64 pixels are quick, even with a model made for {least}"} if least else {}
+    base = f"base-{family}"
+    content = {
+        "name": "lumlighthouse",
+        "kind": "object",
+        "base": {"model": base, "family": family, "tags": "danbooru", "tokenizer_cache_dir": f"{base}/tokenizers"},
+        "concept": [{"token": "lumlighthouse", "class": "lighthouse", "images": IMAGES}],
+        "network": {"network_dim": 8},
+        "train": {"optimizer": "Prodigy", "resolution": 64, "max_train_steps": QUICKSTART_STEPS},
+        "ignore": [{"rule": rule, "reason": reason} for rule, reason in (IGNORED_RULES | small).items()],
     }
-    ignored = "\n".join(f'[[ignore]]\nrule = "{rule}"\nreason = "{reason}"\n' for rule, reason in rules.items())
-    return f"""\
-{SCHEMA_LINE}
-# Made by `lorabake quickstart`: a first training, on drawn images and a base model of random weights.
-# Every step is real, but the finished LoRA cannot draw anything. `lorabake plan {RECIPE}` shows every setting.
-
-name = "lumlighthouse"
-kind = "object"                 # character, style, object, clothing, concept or outfits
-
-[base]
-{model}# yours: a .safetensors file, a diffusers folder or a hub id
-family = "{family}"
-tags   = "danbooru"             # the kind of tags it knows: e621, danbooru or natural
-tokenizer_cache_dir = "base-{family}/tokenizers"   # leave it out: sd-scripts then fetches the real one
-
-[[concept]]
-token  = "lumlighthouse"        # a word that the model does not know yet
-class  = "lighthouse"           # what it is, in a word that the model knows
-images = "{IMAGES}"               # images, with a .txt of tags next to each
-
-[network]
-network_dim = 8                 # small and quick; leave it out for the guide's value
-
-[train]
-optimizer       = "Prodigy"     # finds the learning rate by itself
-resolution      = 64            # leave it out with real images to use the guide's value for this family
-max_train_steps = {QUICKSTART_STEPS}            # leave it out to use the guide's number of exposures per image
-
-# Advice that does not matter for a trial. Remove these when you use your own images.
-{ignored}"""
+    return write_recipe(content, QUICKSTART_HEAD, QUICKSTART_COMMENTS)
 
 
 @dataclass(frozen=True, slots=True)

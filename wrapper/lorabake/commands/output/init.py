@@ -47,6 +47,7 @@ def make_init_report(path: Path, found: FoundDataset, draft: Draft, result: Chec
     folders += [InitFolder(path=_relative(each, found.root), role="other", used=False) for each in found.left_out]
     return InitReport(
         recipe=str(path),
+        folder=str(found.root),
         model=draft.model.model,
         folders=tuple(folders),
         assumed=tuple(InitAssumption(key=q.key, question=q.text, answer=q.default) for q in draft.questions),
@@ -64,28 +65,29 @@ def _relative(path: Path, root: Path) -> str:
 
 def format_init(report: InitReport, result: CheckResult, layout: TextLayout) -> str:
     """What was found and assumed, the findings as `lorabake check` shows them, and the next command."""
-    lines = [layout(msg("wrote {path}", path=report.recipe))]
-    lines += [f"  {layout(_describe_folder(each))}" for each in report.folders[:MAX_ROWS]]
+    found = [_describe_folder(each, Path(report.folder).name) for each in report.folders[:MAX_ROWS]]
     if len(report.folders) > MAX_ROWS:
-        more = len(report.folders) - MAX_ROWS
-        lines.append(f"  {layout(nmsg(more, '{n} more folder', '{n} more folders'))}")
+        found.append(nmsg(len(report.folders) - MAX_ROWS, "{n} more folder", "{n} more folders"))
     if report.model:
-        lines.append(f"  {layout(msg('base model: {model}', model=report.model))}")
+        found.append(msg("base model: {model}", model=report.model))
     if report.unread:
         names = join_list([literal(f"{count} {ending}") for ending, count in report.unread.items()], ", ")
-        lines.append(f"  {layout(msg('not read by sd-scripts: {names}', names=names))}")
+        found.append(msg("not read by sd-scripts: {names}", names=names))
     assumed = [literal(f"{each.key} = {each.answer}") for each in report.assumed if each.answer]
     if assumed:
-        said = msg("assumed: {values} (change them in the recipe if they are wrong)", values=join_list(assumed, ", "))
-        lines.append(f"  {layout(said)}")
-    return "\n".join([*lines, "", format_report(result, layout), *_next_steps(report, result, layout)])
+        values = join_list(assumed, ", ")
+        found.append(msg("assumed: {values} (change them in the recipe if they are wrong)", values=values))
+    rows = [line for each in found for line in layout.paragraph(each, first="  ", rest="    ")]
+    wrote = layout(msg("wrote {path}", path=report.recipe))
+    return "\n".join([wrote, *rows, "", format_report(result, layout), *_next_steps(report, result, layout)])
 
 
-def _describe_folder(folder: InitFolder) -> Message:
+def _describe_folder(folder: InitFolder, root: str) -> Message:
+    path = folder.path if folder.path != "." else root or "/"
     if folder.role != "concept":
         what = ROLES[folder.role] if folder.used else ROLES["other"]
-        return msg("{path}: {what}", path=folder.path, what=what)
-    said = nmsg(folder.images, "{path}: {n} image", "{path}: {n} images", path=folder.path)
+        return msg("{path}: {what}", path=path, what=what)
+    said = nmsg(folder.images, "{path}: {n} image", "{path}: {n} images", path=path)
     if folder.captions:
         kind = STYLES[folder.style or "danbooru"]
         said = nmsg(
