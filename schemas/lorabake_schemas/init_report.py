@@ -31,8 +31,8 @@ class InitAssumption(StrictModel):
 
 class InitReport(StrictModel):
     """``recipe`` is the file that was written, ``folder`` where was looked; paths of ``folders`` are relative to it.
-    ``model`` is null if no base model was found: the recipe has a
-    placeholder then. ``unread`` counts files in formats that sd-scripts does not read in others, by extension."""
+    ``model`` is null if no base model was found: the recipe has a placeholder then. ``unread`` counts files in other
+    folders in formats that sd-scripts does not read, by extension."""
 
     version: Literal[1] = 1
     recipe: EscapedText

@@ -53,8 +53,8 @@ class FoundModel:
 @dataclass(frozen=True, slots=True)
 class FoundDataset:
     """Everything found in and near ``root``. ``unread`` counts the files in other folders that look like images and
-    that sd-scripts does not read, by extension. ``left_out`` are folders with images that are not for training, or images
-    next to folders that are."""
+    that sd-scripts does not read, by extension. ``left_out`` are folders with images that are not for training, or
+    images next to folders that are."""
 
     root: Path
     folders: tuple[FoundFolder, ...]
