@@ -13,23 +13,33 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
 from lorabake.errors import LorabakeError
-from lorabake.exchange.draft import read_values
+from lorabake.exchange.draft import describe_config, read_values
+from lorabake.exchange.folders import find_folders
 from lorabake.exchange.foreign import ForeignConfig, Source
 from lorabake.exchange.import_file import format_imported_recipe
 from lorabake.exchange.readers import read_foreign_file
 from lorabake.exchange.stand_ins import list_stand_ins, make_facts, plan_recipe, read_recipe
 from lorabake.exchange.to_recipe import ImportedRecipe, make_recipe
-from lorabake.exchange.trained import TrainerFacts, read_arguments
+from lorabake.exchange.trained import (
+    DATASET_NAMES,
+    TrainerFacts,
+    describe_plan,
+    iter_differences,
+    list_origins,
+    read_arguments,
+)
 from lorabake.planning.compile import TRAIN_FILE, compile_plan
 from lorabake.util import resources
 from lorabake.util.i18n import ENGLISH
 from lorabake_schemas.families.registry import get_family
 from lorabake_schemas.guide.registry import RuleContext
 from lorabake_schemas.guide.rules import collect_findings
+from lorabake_schemas.options import DATASET_LEVELS
 
 SKIPPED = ("output_dir", "logging_dir", "output_name", "resolution", "sample_prompts", "pretrained_model_name_or_path")
 # An option that another one stands for.
@@ -41,6 +51,7 @@ STANDS_FOR = {
     "max_train_epochs": ("max_train_steps",),
     "max_train_steps": ("max_train_epochs",),
     "optimizer_type": ("use_8bit_adam", "use_lion_optimizer"),
+    "learning_rate": ("unet_lr", "text_encoder_lr"),
     "masked_loss": ("conditioning_data_dir", "alpha_mask"),
     "v2": ("family",),
 }
@@ -51,13 +62,15 @@ def main(folder: Path, *, faithful: bool, verbose: bool) -> int:
     print(f"{'':<62}{'format':<22}{'keys':>5}{'same':>6}{'expl.':>6}{'silent':>7}{'rules':>6}")
     for path in sorted(each for each in folder.rglob("*") if each.is_file() and ".git" not in each.parts):
         try:
-            config = read_foreign_file(Source(path=path, content=b""))
+            source = Source(path=path, content=b"")
+            config = read_foreign_file(source)
+            config = replace(config, datasets=find_folders(config, source, []))
         except LorabakeError as error:
             total["refused"] += 1
             print(f"{path.name[:60]:<62}refused: {error.message}"[:160])
             continue
         try:
-            made = make_recipe(config, Source(path=path, content=b""), faithful=faithful)
+            made = make_recipe(config, source, faithful=faithful)
             counts, silent = compare(made, config, faithful=faithful)
         except LorabakeError as error:
             total["failed"] += 1
@@ -92,10 +105,13 @@ def compare(made: ImportedRecipe, config: ForeignConfig, *, faithful: bool) -> t
         recipe, stand_in.base, make_facts(recipe), stand_in.machine, options, plan, signatures=snapshot.signatures
     )
     counts, silent = Counter({"rules": len(list(collect_findings(situation)))}), list[str]()
+    differs = iter_differences(describe_config(config, trainer, faithful=faithful), describe_plan(plan, trainer))
+    of_images = {name for level in DATASET_LEVELS for name in snapshot.dataset.at(level)}
+    of_images |= DATASET_NAMES.keys()
     source = {name: found.value for name, found in read_values(config.options, faithful=faithful).items()}
     defaults = {each.name: each.default for each in options}
     named = named_options(made)
-    for name in sorted((compiled.keys() | source.keys()) & defaults.keys() - set(SKIPPED)):
+    for name in sorted((compiled.keys() | source.keys()) & defaults.keys() - {*SKIPPED, *of_images}):
         ours = plain(name, compiled.get(name, defaults[name]))
         theirs = plain(name, source.get(name, defaults[name]))
         if ours == theirs:
@@ -105,6 +121,13 @@ def compare(made: ImportedRecipe, config: ForeignConfig, *, faithful: bool) -> t
         else:
             counts["silent"] += 1
             silent.append(f"{name}: {theirs!r} in the file, {ours!r} compiled")
+    for name, at, theirs, ours in differs:  # options of folders, from whichever level sd-scripts takes them
+        if at is None or name in {"image_dir", "metadata_file", "conditioning_data_dir", "resolution"}:
+            continue
+        explained = {name, *list_origins(name)} & named or not config.complete
+        counts["explained" if explained else "silent"] += 1
+        if not explained:
+            silent.append(f"{name} of folder {at}: {theirs!r} in the file, {ours!r} compiled")
     return counts, silent
 
 

@@ -16,7 +16,7 @@ _VARIABLE = re.compile(
 )
 _WHOLE_ARRAY = re.compile(r'"\$\{(\w+)\[@\]\}"')
 _LEADING_WORD = re.compile(r"(then|else|do)\b\s*")
-_BASH = Dialect(escape="\\", separators="\n;&|")
+_BASH = Dialect(escape="\\", separators="\n;&|", brackets="()[]")
 _SKIPPED = ("done", "}", "{", "esac", ";;")
 
 
@@ -98,6 +98,9 @@ def _is_true(words: Sequence[str]) -> bool:
     if not words or words[0] not in {"[", "[["}:
         return True
     inner = [word for word in words[1:] if word not in {"]", "]]"}]
+    if "&&" in inner:
+        at = inner.index("&&")
+        return _is_true(["[", *inner[:at]]) and _is_true(["[", *inner[at + 1 :]])
     if inner[:1] in (["-n"], ["-z"]):
         return bool("".join(inner[1:])) == (inner[0] == "-n")
     operator = next((word for word in inner if word in _EQUAL or word in _UNEQUAL), None)

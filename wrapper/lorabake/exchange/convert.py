@@ -147,6 +147,11 @@ def to_argument(value: object) -> str:
     return str(value)
 
 
+def is_secret(name: str) -> bool:
+    """A token or a key of an account, which is never copied."""
+    return name.lower().endswith(("_token", "api_key", "apikey", "password", "secret")) and "class" not in name
+
+
 def hide_secrets(text: str) -> str:
     """Text without the access tokens that it contains: those of a download link, and Hugging Face's own."""
     return _SECRET_TEXT.sub(r"\1...", text)

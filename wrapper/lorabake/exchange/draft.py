@@ -128,7 +128,7 @@ def build_draft(config: ForeignConfig, trainer: TrainerFacts, *, faithful: bool)
     """``config`` has datasets, and a family that ``trainer`` knows."""
     draft = Draft(values=read_values(config.options, faithful=faithful))
     folders = _list_folders(config, draft.values, faithful=faithful)
-    draft.wanted = _describe_wanted(draft.values, config, trainer, faithful=faithful)
+    draft.wanted = describe_config(config, trainer, faithful=faithful)
     _put_base(draft, trainer)
     _put_network(draft, complete=config.complete)
     _put_optimizer(draft, trainer, complete=config.complete)
@@ -141,10 +141,9 @@ def build_draft(config: ForeignConfig, trainer: TrainerFacts, *, faithful: bool)
     return draft
 
 
-def _describe_wanted(
-    values: Mapping[str, Found], config: ForeignConfig, trainer: TrainerFacts, *, faithful: bool
-) -> Training:
-    plain = {name: found.value for name, found in values.items()}
+def describe_config(config: ForeignConfig, trainer: TrainerFacts, *, faithful: bool) -> Training:
+    """What a file trains, its datasets as they are."""
+    plain = {name: found.value for name, found in read_values(config.options, faithful=faithful).items()}
     blocks = [
         (
             {name: found.value for name, found in read_values(block.options, faithful=faithful).items()},

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 
+from lorabake.exchange.convert import to_number
 from lorabake.exchange.statements import Dialect, split_statements
-from lorabake.exchange.values import convert_number
 
 Variables = dict[str, str | list[str]]
 Command = tuple[int, list[str]]
@@ -100,9 +100,9 @@ def _split_items(text: str) -> list[str]:
 
 def _to_text(token: str, variables: Variables) -> str:
     """A word or a sum of texts without its quotes and with its variables."""
-    token = re.sub(r"""(["'\w)}])\s*\+\s*(?=["'$(])""", r"\1", token.strip())
     text = ""
-    for part in re.findall(r"""`.|"(?:`.|""|[^"])*"?|'(?:''|[^'])*'?|[^"'`]+|.""", token, re.DOTALL):
+    for written in re.findall(r"""`.|"(?:`.|""|[^"])*"?|'(?:''|[^'])*'?|[^"'`]+|.""", token.strip(), re.DOTALL):
+        part = re.sub(r"^\s*\+\s*|\s+\+\s*$", "", written)
         if part.startswith("'"):
             text += part.strip("'").replace("''", "'")
         elif part.startswith("`"):
@@ -135,7 +135,7 @@ def _is_true(condition: str, variables: Variables) -> bool:
 
 
 def _compare(left: str, operator: str, right: str) -> bool:
-    numbers = [convert_number(text) for text in (left, right)]
+    numbers = [to_number(text) for text in (left, right)]
     if None not in numbers:
         one, two = (float(number or 0) for number in numbers)
         order = (one > two) - (one < two)

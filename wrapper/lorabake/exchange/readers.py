@@ -8,6 +8,10 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lorabake.errors import RecipeError
+from lorabake.exchange.ai_toolkit import read_ai_toolkit
+from lorabake.exchange.easy import read_easy
+from lorabake.exchange.lora_scripts import read_lora_scripts
+from lorabake.exchange.one_trainer import read_one_trainer
 from lorabake.exchange.sd_toml import read_config_file, read_dataset_config
 from lorabake.exchange.shell import read_shell
 from lorabake.recipe.foreign import START_SIZE, ForeignKind, recognize, recognize_bytes
@@ -26,6 +30,10 @@ READERS: Mapping[str, Reader] = MappingProxyType(
         "sd-scripts-config": read_config_file,
         "sd-scripts-dataset": read_dataset_config,
         "shell": read_shell,
+        "easy-training-scripts": read_easy,
+        "lora-scripts": read_lora_scripts,
+        "one-trainer": read_one_trainer,
+        "ai-toolkit": read_ai_toolkit,
     }
 )
 

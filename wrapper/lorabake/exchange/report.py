@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
+from lorabake.exchange.convert import hide_secrets, is_secret
 from lorabake.exchange.draft import BLOCK_DEFAULTS, FOLDER_DEFAULTS, LAUNCH_KEYS, Draft, KeyPath, pick_value
 from lorabake.exchange.foreign import ForeignConfig, Given, Unset
 from lorabake.exchange.simplify import Raw, get_value
@@ -103,15 +104,10 @@ def _report_options(
 def _spread(line: ImportedKey, given: Given, option: str) -> Iterator[ImportedKey]:
     """The same line for each key of the source, without the value of a secret."""
     secret = is_secret(option)
-    shown = "" if secret else given.written if given.written is not None else _format(given.value)
+    shown = "" if secret else _format(given.value if given.written is None else given.written)
     trained = None if given.trained is None or secret else _format(given.trained)
     for key in given.keys:
         yield line.model_copy(update={"key": key, "value": shown, "trained": trained})
-
-
-def is_secret(name: str) -> bool:
-    """A token or a key of an account, which is never copied."""
-    return name.lower().endswith(("_token", "api_key", "apikey", "password", "secret")) and "class" not in name
 
 
 def _judge(level: str, option: str, given: Given, places: Sequence[KeyPath], known: Known) -> ImportedKey:
@@ -288,7 +284,7 @@ def _format(value: object) -> str:
     if isinstance(value, Unset) or value is None:
         return ""
     if isinstance(value, str):
-        return value
+        return hide_secrets(value)
     if isinstance(value, dict):
         table = cast("dict[str, object]", value)
         return ", ".join(f"{key}={_format(item)}" for key, item in table.items())

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import Any, cast
 
 from lorabake.errors import RecipeError
+from lorabake.exchange.convert import fit_option, is_secret
 from lorabake.exchange.foreign import ForeignConfig, ForeignDataset, ForeignSubset, Given, Source
-from lorabake.exchange.values import convert_value
+from lorabake.exchange.reading import parse_json_table, parse_toml_table
 from lorabake.util import resources
-from lorabake.util.files import TOML_LIMIT, is_file, parse_json, read_bytes, reason
+from lorabake.util.files import TOML_LIMIT, is_file, read_bytes, reason
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.import_report import ImportedKey
 from lorabake_schemas.messages import Message, msg
@@ -64,14 +64,15 @@ def read_option_table(raw: Raw) -> tuple[dict[str, Given], list[ImportedKey]]:
 def read_option(option: Option, value: object, key: str, *, from_text: bool = False) -> Given | ImportedKey:
     """A value for an option, or the line that says that it has none. ``from_text``: of a command line, where every
     value is text."""
-    found = convert_value(option, value)
-    shown = format_value(value) if not isinstance(value, str) else value
+    given = _join_sides(value) if option.name == "resolution" else value
+    found = fit_option(option, given)
+    shown = "" if is_secret(option.name) else value if isinstance(value, str) else format_value(value)
     if found is None:
-        empty = value in ("", [], None)
+        empty = given in ("", [], None)
         why = msg("empty, as if it were not there") if empty else _NOT_A_VALUE
         return ImportedKey(key=key, value=shown, fate="default" if empty else "dropped", why=why)
-    plain = _to_plain(value)
-    if from_text or found == plain or (option.nargs == 0 and bool(value) == found):
+    plain = _to_plain(given)
+    if from_text or found == plain or (option.nargs == 0 and bool(given) == found):
         return Given(value=found, keys=(key,))
     listed = plain if isinstance(plain, tuple) else (plain,)
     if isinstance(found, tuple) and (listed == found or tuple(map(str, listed)) == found) and option.type != "str":
@@ -79,6 +80,11 @@ def read_option(option: Option, value: object, key: str, *, from_text: bool = Fa
     if isinstance(found, tuple) and isinstance(plain, tuple):
         return Given(value=found, keys=(key,))
     return Given(value=found, keys=(key,), written=shown, repair=_CONVERTED)
+
+
+def _join_sides(value: object) -> object:
+    """[512, 768] as the text that sd-scripts takes."""
+    return ",".join(map(str, cast("list[object]", value))) if isinstance(value, list) else value
 
 
 def _to_plain(value: object) -> OptionValue:
@@ -126,16 +132,9 @@ def read_dataset_config(source: Source) -> ForeignConfig:
 
 def parse_content(content: bytes, path: Path) -> Raw:
     """TOML, or JSON, which sd-scripts takes for datasets. Raises RecipeError."""
-    try:
-        text = content.decode("utf-8-sig")
-        found = parse_json(text) if text.lstrip().startswith("{") else tomllib.loads(text)
-    except UnicodeDecodeError as error:
-        raise RecipeError(msg("{path} is not UTF-8", path=path), hint=msg("save the file as UTF-8")) from error
-    except (ValueError, RecursionError) as error:
-        raise RecipeError(msg("cannot read {path}: {why}", path=path, why=str(error))) from error
-    if not isinstance(found, dict):
-        raise RecipeError(msg("cannot read {path}: {why}", path=path, why=msg("it is not a table")))
-    return cast("Raw", found)
+    source = Source(path=path, content=content)
+    parse = parse_json_table if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else parse_toml_table
+    return parse(source)[1]
 
 
 def read_dataset_tables(raw: Raw) -> tuple[tuple[ForeignDataset, ...], list[ImportedKey]]:

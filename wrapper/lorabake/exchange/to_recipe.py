@@ -80,7 +80,7 @@ def _is_kept(path: KeyPath, draft: Draft, *, continued: bool) -> bool:
     several = len(draft.content.get("concept", ())) > 1
     return (
         path == ("save", "save_every_n_epochs")
-        or (path[-1] == "num_repeats" and several)
+        or (path[0] == "concept" and path[-1] == "num_repeats" and several)
         or (continued and path[0] == "network")
     )
 

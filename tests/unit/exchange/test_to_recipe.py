@@ -1,0 +1,202 @@
+"""The shortest recipe that trains what a file trains, and what the report says of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorabake.exchange.foreign import UNSET, ForeignConfig, ForeignDataset, ForeignSubset, Given, Options, Source
+from lorabake.exchange.import_file import format_imported_recipe
+from lorabake.exchange.stand_ins import read_recipe
+from lorabake.exchange.to_recipe import ImportedRecipe, make_recipe
+from lorabake.util.i18n import ENGLISH
+from lorabake_schemas.base import OptionValue
+from lorabake_schemas.import_report import ImportedKey
+from lorabake_schemas.messages import msg
+
+
+def give(**values: OptionValue) -> dict[str, Given]:
+    return {name: Given(value=value, keys=(name,)) for name, value in values.items()}
+
+
+BASICS = give(
+    pretrained_model_name_or_path="model.safetensors",
+    network_module="networks.lora",
+    network_dim=16,
+    network_alpha=16,
+    learning_rate=1e-4,
+    max_train_epochs=10,
+    output_name="zork",
+)
+FOLDER = ForeignSubset(options=give(image_dir="img", class_tokens="zork, girl"))
+SOURCE = Source(path=Path("old.toml"), content=b"")
+
+
+def make(
+    options: Options = BASICS,
+    *,
+    parts: tuple[ForeignSubset, ...] = (FOLDER,),
+    script: str | None = "train_network.py",
+    faithful: bool = False,
+    **more: Any,
+) -> ImportedRecipe:
+    blocks = (ForeignDataset(options=give(resolution=512), subsets=parts),)
+    config = ForeignConfig(
+        format="x", program=msg("another program"), script=script, options=options, datasets=blocks, **more
+    )
+    return make_recipe(config, SOURCE, faithful=faithful)
+
+
+def lines(made: ImportedRecipe) -> dict[str, ImportedKey]:
+    return {line.key: line for line in made.report.keys}
+
+
+def added(made: ImportedRecipe) -> dict[str, str | None]:
+    return {line.key: line.to for line in made.report.added}
+
+
+def test_what_lorabake_does_anyway_is_left_out() -> None:
+    options = {
+        **BASICS,
+        **give(seed=42, max_data_loader_n_workers=1, save_model_as="safetensors", mixed_precision="fp16"),
+    }
+    made = make(options)
+    assert {lines(made)[name].fate for name in ("seed", "max_data_loader_n_workers", "mixed_precision")} == {"default"}
+    assert "seed" not in made.content["train"]
+
+
+def test_defaults_of_sd_scripts_that_lorabake_does_not_share_are_written() -> None:
+    made = make()
+    assert made.content["train"]["max_token_length"] == 75
+    assert made.content["captions"]["caption_extension"] == ".caption"
+    assert added(made)["max_token_length"] == "train.max_token_length"  # noqa: S105 - not a password
+    assert made.content["train"]["optimizer_args"] == {}
+    assert made.content["train"]["lr_scheduler"] == "constant"
+
+
+def test_an_incomplete_source_adds_nothing() -> None:
+    made = make(complete=False)
+    assert made.report.added == ()
+    assert "lr_scheduler" not in made.content["train"]
+
+
+@pytest.mark.parametrize(
+    ("script", "v2", "family"),
+    [("sdxl_train_network.py", False, "sdxl"), ("train_network.py", True, "sd2"), ("train_network.py", False, "sd15")],
+)
+def test_the_family_is_that_of_the_script(script: str, v2: bool, family: str) -> None:
+    assert make({**BASICS, **give(v2=v2)}, script=script).content["base"]["family"] == family
+
+
+@pytest.mark.parametrize(("model", "family"), [("ponyDiffusionV6XL.safetensors", "sdxl"), ("anything-v3.ckpt", "sd15")])
+def test_a_family_that_is_guessed_is_to_be_checked(model: str, family: str) -> None:
+    made = make({**BASICS, **give(pretrained_model_name_or_path=model)}, script=None)
+    assert made.content["base"]["family"] == family
+    assert "base.family" in {line.key for line in made.report.missing}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "network"),
+    [
+        (("algo=loha", "conv_dim=8", "conv_alpha=4"), {"type": "loha", "conv_dim": 8, "conv_alpha": 4}),
+        (("algo=lokr", "factor=8", "full_matrix=True"), {"type": "lokr", "factor": 8, "args": {"full_matrix": True}}),
+        (("conv_dim=0",), {"type": "locon", "conv_dim": 0}),
+    ],
+)
+def test_arguments_of_lycoris_have_their_keys(arguments: tuple[str, ...], network: dict[str, object]) -> None:
+    made = make({**BASICS, **give(network_module="lycoris.kohya", network_args=arguments)})
+    assert network.items() <= made.content["network"].items()
+
+
+def test_convolutions_of_lycoris_are_as_large_as_the_rest_without_a_word() -> None:
+    made = make({**BASICS, **give(network_module="lycoris.kohya", network_dim=24, network_args=("algo=loha",))})
+    assert (made.content["network"]["conv_dim"], made.content["network"]["conv_alpha"]) == (24, 16)
+
+
+def test_arguments_of_an_optimizer_stay_as_they_are() -> None:
+    options = give(optimizer_type="Prodigy", optimizer_args=("d_coef=2", "weight_decay=0.01"), learning_rate=1.0)
+    made = make({**BASICS, **options})
+    given = {"d_coef": 2, "weight_decay": 0.01}
+    assert made.content["train"]["optimizer_args"].items() >= given.items()
+    assert made.content["train"]["optimizer_args"].keys() - given.keys() <= {"decouple", "betas"}  # the class's own
+    recipe, _ = read_recipe(made.content)
+    assert recipe is not None
+
+
+def test_faithful_takes_what_was_trained() -> None:
+    given = {
+        **BASICS,
+        "max_train_epochs": Given(value=5, keys=("epoch",), trained=UNSET),
+        "max_train_steps": Given(value=UNSET, keys=("epoch",), trained=1600),
+    }
+    assert make(given).content["train"]["max_train_epochs"] == 5
+    faithful = make(given, faithful=True)
+    assert faithful.content["train"]["max_train_steps"] == 1600
+    assert "max_train_epochs" not in faithful.content["train"]
+    assert faithful.report.faithful
+
+
+def test_a_repair_is_reported_with_what_was_trained() -> None:
+    given = {**BASICS, "network_dim": Given(value=24, keys=("Rank",), repair=msg("a zero was lost"), trained=2)}
+    line = lines(make(given))["Rank"]
+    assert (line.fate, line.trained, line.to) == ("repaired", "2", "network.network_dim")
+
+
+def test_a_default_of_the_program_is_added() -> None:
+    made = make({**BASICS, "clip_skip": Given(value=2, keys=())})
+    assert made.content["base"]["clip_skip"] == 2
+    assert added(made)["clip_skip"] == "base.clip_skip"
+
+
+def test_a_value_that_no_recipe_can_have_is_dropped_with_the_reason() -> None:
+    made = make({**BASICS, **give(lr_scheduler="piecewise", min_snr_gamma=-1.0)})
+    found = lines(made)
+    assert (found["lr_scheduler"].fate, found["min_snr_gamma"].fate) == ("dropped", "dropped")
+    assert found["lr_scheduler"].why
+
+
+def test_an_option_without_effect_says_so() -> None:
+    made = make({**BASICS, **give(noise_offset_random_strength=True, lr_scheduler_num_cycles=3)})
+    assert {lines(made)[name].fate for name in ("noise_offset_random_strength", "lr_scheduler_num_cycles")} == {
+        "dropped"
+    }
+
+
+def test_an_option_without_a_key_is_under_kohya() -> None:
+    made = make({**BASICS, **give(ip_noise_gamma=0.1)})
+    assert made.content["kohya"] == {"ip_noise_gamma": 0.1}
+    assert lines(made)["ip_noise_gamma"].to == "kohya.ip_noise_gamma"
+
+
+def test_the_rank_of_a_lora_to_continue_from_stays() -> None:
+    made = make({**BASICS, **give(network_weights="old.safetensors")})
+    assert made.content["network"]["network_dim"] == 16
+    assert made.content["network"]["network_weights"] == "old.safetensors"
+
+
+def test_repeats_of_several_concepts_stay() -> None:
+    parts = tuple(ForeignSubset(options=give(image_dir=name, num_repeats=1)) for name in ("a", "b"))
+    assert [each["num_repeats"] for each in make(parts=parts).content["concept"]] == [1, 1]
+
+
+def test_what_only_some_folders_have_is_reported() -> None:
+    parts = (ForeignSubset(options=give(image_dir="a", color_aug=True)), ForeignSubset(options=give(image_dir="b")))
+    assert lines(make(parts=parts))["color_aug"].fate == "dropped"
+
+
+def test_what_all_folders_have_without_a_key_is_under_kohya() -> None:
+    parts = tuple(ForeignSubset(options=give(image_dir=name, color_aug=True)) for name in ("a", "b"))
+    assert make(parts=parts).content["kohya"] == {"color_aug": True}
+
+
+def test_secrets_are_nowhere() -> None:
+    made = make({**BASICS, **give(wandb_api_key="hunter2", huggingface_token="hunter2")})  # noqa: S106 - not one
+    assert "hunter2" not in f"{made}{format_imported_recipe(made, ENGLISH)}"
+
+
+def test_the_text_is_a_recipe_and_always_the_same() -> None:
+    one, two = (format_imported_recipe(make(), ENGLISH) for _ in range(2))
+    assert one == two
+    assert one.startswith("#:schema")
