@@ -135,7 +135,8 @@ def test_options() -> None:
 def test_a_dataset_for_each_folder_and_resolution() -> None:
     config = read_ai_toolkit(make_source(JOB))
     shared = [{name: given.value for name, given in dataset.options.items()} for dataset in config.datasets]
-    assert shared == [{"batch_size": 2, "enable_bucket": True, "resolution": side} for side in (512, 768, 512)]
+    both = {"batch_size": 2, "enable_bucket": True, "bucket_no_upscale": True}
+    assert shared == [{**both, "resolution": side} for side in (512, 768, 512)]
     folders = [{name: given.value for name, given in each.subsets[0].options.items()} for each in config.datasets]
     person = {
         "image_dir": "/sets/lum",

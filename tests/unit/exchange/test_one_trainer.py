@@ -109,6 +109,7 @@ def test_options_of_the_newest_version() -> None:
         "save_precision": "bf16",
         "sdpa": True,
         "gradient_checkpointing": True,
+        "no_half_vae": True,
         "cache_latents": True,
         "cache_latents_to_disk": True,
         "output_name": "lum_v1",
@@ -124,7 +125,7 @@ def test_options_of_the_newest_version() -> None:
 def test_concepts_are_folders_with_their_captions() -> None:
     (dataset,) = read(NEWEST).datasets
     shared = {name: given.value for name, given in dataset.options.items()}
-    assert shared == {"batch_size": 4, "enable_bucket": True, "resolution": 1024}
+    assert shared == {"batch_size": 4, "enable_bucket": True, "resolution": 1024, "max_bucket_reso": 2048}
     assert {name: given.value for name, given in dataset.subsets[0].options.items()} == {
         "image_dir": "C:/sets/lum",
         "num_repeats": 4,
@@ -163,7 +164,6 @@ def test_defaults_of_the_program() -> None:
         "network_args": ("conv_dim=16", "conv_alpha=1"),
         "mixed_precision": "fp16",
         "save_precision": "float",
-        "resolution": "512,512",
     }
     assert {name: values[name] for name in expected} == expected
     assert "network_train_unet_only" not in values
@@ -306,7 +306,7 @@ def test_concepts(changes: dict[str, Any], expected: dict[str, object]) -> None:
 @pytest.mark.parametrize("changes", [{"enabled": False}, {"type": "VALIDATION"}, {"validation_concept": True}])
 def test_concepts_that_are_not_trained(changes: dict[str, Any]) -> None:
     config = read({**XL, "concepts": [{"path": "a", **changes}]})
-    assert config.datasets == ()
+    assert not any(dataset.subsets for dataset in config.datasets)
     assert list_lines(config)["concepts[0].path"] == "dropped"
 
 
@@ -328,7 +328,7 @@ def test_nothing_else_of_the_machine_is_opened(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     for name in (str(tmp_path / "secret.json"), "../../../secret.json"):
         config = read({**XL, "concept_file_name": name}, folder / "config.json")
-        assert config.datasets == ()
+        assert not any(dataset.subsets for dataset in config.datasets)
         assert list_lines(config)["concepts"] == "dropped"
 
 
@@ -347,3 +347,23 @@ def test_what_cannot_be_imported_says_where(text: str, line: int) -> None:
     with pytest.raises(RecipeError) as caught:
         read_one_trainer(make_source(text))
     assert [finding.line for finding in caught.value.findings] == [line]
+
+
+def test_without_concepts_the_images_are_still_read_as_there() -> None:
+    config = read({**XL, "resolution": "512,768"})
+    (dataset,) = config.datasets
+    assert dataset.subsets == ()
+    assert {name: given.value for name, given in dataset.options.items()} == {
+        "batch_size": 1,
+        "enable_bucket": True,
+        "max_bucket_reso": 1536,
+        "resolution": 512,
+        "caption_extension": ".txt",
+    }
+    assert dataset.options["resolution"].repair is not None
+
+
+@pytest.mark.parametrize(("vae", "whole"), [("FLOAT_32", True), (None, True), ("FLOAT_16", None)])
+def test_a_vae_in_whole_precision(vae: str | None, whole: bool | None) -> None:
+    config = read({**XL, "vae": {"weight_dtype": vae} if vae else {}})
+    assert list_values(config).get("no_half_vae") == whole

@@ -76,6 +76,8 @@ class JobDataset:
         size = max(1, int(self.job.number("train.batch_size") or 1))
         self.job.ledger.give("batch_size", size, *filter(None, [self.job.find("train.batch_size")]), into=shared)
         self.give("enable_bucket", self.switch("buckets"), "buckets", into=shared)
+        if self.switch("buckets"):  # it enlarges no image
+            self.give("bucket_no_upscale", True, into=shared)
         step = self.whole("bucket_tolerance") or 64
         if step != 64 and 8 <= step <= 1024:
             self.give("bucket_reso_steps", step, "bucket_tolerance", into=shared)
@@ -104,6 +106,7 @@ class JobDataset:
             self.drop(_OTHER_JSON, "caption_ext", "caption_type")
         elif extension.strip(".") == "filename":
             self.drop(msg("sd-scripts reads captions from files; it takes none from an image's name"), "caption_type")
+            self.give("caption_extension", "." + self.text("caption_ext").strip("."), "caption_ext")
         else:
             self.give("caption_extension", "." + extension.lstrip("."), "caption_ext", "caption_type")
         key = self.key("trigger_word") if self.text("trigger_word") else self.job.find("trigger_word")

@@ -443,6 +443,8 @@ class _Config:
         caching = self.switch("latent_caching")
         self.give("cache_latents", caching, "latent_caching")
         self.give("cache_latents_to_disk", caching, "latent_caching")
+        if (self.text("vae.weight_dtype") or "FLOAT_32") == "FLOAT_32":
+            self.give("no_half_vae", True, "vae.weight_dtype")
         if self.text("unet.weight_dtype") == "FLOAT_8":
             self.give("fp8_base", True, "unet.weight_dtype")
         if self.switch("multi_gpu"):
@@ -514,6 +516,8 @@ class _Config:
         sizes = parse_resolutions(self.text("resolution"))
         if not sizes:
             self.drop(msg("not a resolution"), "resolution")
+        if self.switch("aspect_ratio_bucketing"):
+            self._widen_buckets(sizes, concepts, shared)
         found: list[ForeignDataset] = []
         for own, subsets in concepts.by_resolution:
             several = own or tuple((size, keys["resolution"]) for size in sizes or ((512, 512),))
@@ -525,11 +529,19 @@ class _Config:
                 )
                 found.append(ForeignDataset(options=options, subsets=subsets))
         if not found:
-            size = (sizes or ((512, 512),))[0]
-            self.ledger.give("resolution", f"{size[0]},{size[1]}", *keys["resolution"])
-            self.ledger.give("train_batch_size", max(1, batch), *keys["batch_size"])
-            self.ledger.give("enable_bucket", shared["enable_bucket"].value is True, *keys["aspect_ratio_bucketing"])
+            side = (sizes or ((512, 512),))[0]
+            repair = msg("the first one, as there are no concepts") if len(sizes) > 1 else None
+            value = side[0] if side[0] == side[1] else side
+            self.ledger.give("resolution", value, *keys["resolution"], repair=repair, into=shared)
+            self.ledger.give("caption_extension", ".txt", into=shared)
+            found.append(ForeignDataset(options=shared))
         return tuple(found)
+
+    def _widen_buckets(self, sizes: tuple[tuple[int, int], ...], concepts: Concepts, shared: dict[str, Given]) -> None:
+        """Its buckets have up to four times the width for the height, twice the width of a square one."""
+        used = [*sizes, *(size for own, _subsets in concepts.by_resolution for size, _keys in own or ())]
+        side = max((max(size) for size in used), default=512)
+        self.ledger.give("max_bucket_reso", 2 * side, into=shared)
 
     def _read_dropout(self, shared: dict[str, Given]) -> None:
         """Captions are dropped for each text encoder on its own; sd-scripts drops them for both at once."""

@@ -104,16 +104,27 @@ def recognize_text(text: str) -> ForeignKind | None:
     if start.startswith("{"):
         try:
             found = parse_json(text)
-        except ValueError:
-            return None
+        except (ValueError, RecursionError):
+            return _recognize_damaged(text)
         return _recognize_json(cast("Raw", found)) if isinstance(found, dict) else None
-    if start.removeprefix("---").lstrip().startswith(("job:", "job :")):
-        return AI_TOOLKIT
-    return SHELL if _SHELL_PATTERN.search(text) else None
+    return SHELL if _SHELL_PATTERN.search(text) else _recognize_damaged(text)
 
 
 _SHELL_PATTERN = re.compile(
     r"\baccelerate(\.exe|\.commands\.launch)?\b.*\blaunch\b|\btrain_network\.py\b|_train_network\.py\b"
+)
+
+
+def _recognize_damaged(text: str) -> ForeignKind | None:
+    """YAML, and what cannot be parsed, by the keys that only one program has: its reader says what is wrong."""
+    return next((kind for kind, *marks in _MARKS if all(mark.search(text) for mark in marks)), None)
+
+
+_MARKS = (
+    (AI_TOOLKIT, re.compile(r"^job\s*:", re.MULTILINE), re.compile(r"^config\s*:", re.MULTILINE)),
+    (ONE_TRAINER, re.compile(r'"training_method"\s*:')),
+    (EASY, re.compile(r"^\s*\[(general|network|optimizer|saving)_args\.args", re.MULTILINE)),
+    (LORA_SCRIPTS, re.compile(r"^\s*model_train_type\s*=", re.MULTILINE)),
 )
 
 
