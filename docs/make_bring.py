@@ -2,7 +2,8 @@
 
 The pages are written by hand; what follows a `$ lorabake` in them is real. Each page's commands run one after the
 other in a folder with small example files, as on a terminal of 80 columns on a machine that is made up, so a page that
-no longer fits the program is stale (`make docs`). A ``<!-- file: NAME -->`` is followed by that file's content.
+no longer fits the program is stale (`make docs`). A ``<!-- file: NAME -->`` is followed by that file's content, and a
+``<!-- remove: NAME: TEXT -->`` does what the reader is asked to do: remove the lines that start with a text.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Generator, Mapping
@@ -34,7 +36,8 @@ WIDTH = 80
 CONSOLE = re.compile(r"```console\n\$ (?P<line>lorabake [^\n]*)\n.*?```", re.DOTALL)
 SHOWN_FILE = re.compile(r"(?P<mark><!-- file: (?P<name>\S+) -->\n```\w*\n).*?```", re.DOTALL)
 HEAD = re.compile(r" \| head -(\d+)$")
-OUTPUT = re.compile(rf"{CONSOLE.pattern}|{SHOWN_FILE.pattern}", re.DOTALL)
+REMOVED_LINE = re.compile(r"<!-- remove: (?P<edited>\S+): (?P<text>[^\n]+) -->")
+STEP = re.compile(rf"{CONSOLE.pattern}|{SHOWN_FILE.pattern}|{REMOVED_LINE.pattern}", re.DOTALL)
 FAILED = {2, 3}  # usage, a bug: no page shows that
 SIZES = ((768, 768), (896, 704), (704, 896), (832, 832), (960, 640), (768, 1024))
 
@@ -52,9 +55,9 @@ class _Screen(io.StringIO):
         return self._terminal
 
     def read_lines(self) -> list[str]:
-        """Without styles, and without lines of progress, each of which was cleared."""
+        """Without styles, the current folder, and lines of progress, each of which was cleared."""
         text = re.sub(r"\r\x1b\[2K[^\r\n]*(?=\r\x1b\[2K)|\r\x1b\[2K", "", self.getvalue())
-        return click.unstyle(text).rstrip().splitlines()
+        return click.unstyle(text).replace(f"{Path.cwd()}{os.sep}", "").rstrip().splitlines()
 
 
 def bring_pages() -> dict[Path, str]:
@@ -70,11 +73,22 @@ def _refresh(path: Path, make: Callable[[], None], language: str) -> str:
     def fill(found: re.Match[str]) -> str:
         if found["name"]:
             return f"{found['mark']}{Path(found['name']).read_text(encoding='utf-8').rstrip()}\n```"
+        if found["edited"]:
+            _remove_lines(Path(found["edited"]), found["text"])
+            return found[0]
         return "\n".join(["```console", f"$ {found['line']}", *_run(found["line"], language), "```"])
 
     with _example_folder():
         make()
-        return OUTPUT.sub(fill, path.read_text(encoding="utf-8"))
+        return STEP.sub(fill, path.read_text(encoding="utf-8"))
+
+
+def _remove_lines(path: Path, start: str) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    kept = [line for line in lines if not line.startswith(start)]
+    if kept == lines:
+        raise ValueError(f"{path} has no line that starts with {start}")
+    path.write_text("".join(kept), encoding="utf-8")
 
 
 def _get_machine(_env: Mapping[str, str]) -> MachineFacts:
@@ -182,4 +196,18 @@ def make_no_captions() -> None:
     Path("tagger.py").write_text(TAGGER, encoding="utf-8")
 
 
-PAGES = {"no-captions.md": make_no_captions}
+def make_photographs() -> None:
+    """Photographs as a phone makes them: two are stored on their side, one was copied, one is large."""
+    write_checkpoint(Path("models/realistic.safetensors"))
+    draw_images("photos", 30, "IMG_{:04}.jpg")
+    turned = Image.Exif()
+    turned[274] = 6
+    for number in (4, 17):
+        path = Path(f"photos/IMG_{number:04}.jpg")
+        with Image.open(path) as image:
+            image.rotate(90, expand=True).save(path, exif=turned)
+    Image.linear_gradient("L").resize((4000, 3000)).convert("RGB").save("photos/IMG_0009.jpg")
+    shutil.copyfile("photos/IMG_0012.jpg", "photos/IMG_0012 (1).jpg")
+
+
+PAGES = {"no-captions.md": make_no_captions, "photographs.md": make_photographs}

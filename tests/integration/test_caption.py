@@ -229,7 +229,7 @@ def test_folders_whose_captions_are_not_read(caption: Captioning, project: Path)
     found = json.loads(caption("--template", "x", "--json").stdout)
     assert (found["missing"], found["kept"], len(found["notes"])) == (3, 1, 1)
     assert texts(project) == dict.fromkeys(NAMES, "x\n") | MINE
-    (project / "meta.json").write_text("{}")
+    (project / "meta.json").write_text('{"mine.png": {"caption": "x", "train_resolution": [512, 512]}}')
     (project / "r.toml").write_text(RECIPE + 'metadata_file = "meta.json"\n')
     found = json.loads(caption("--template", "y", "--json", "--overwrite").stdout)
     assert (found["missing"], len(found["notes"])) == (0, 1)

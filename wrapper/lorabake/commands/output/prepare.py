@@ -155,7 +155,11 @@ def describe_result(report: PrepareReport, planned: PrepareReport, checked: Chec
     reasons = tuple(each for each in report.reasons if each not in planned.reasons)
     lines += _list_counts(report.model_copy(update={"copied": 0, "steps": steps, "reasons": reasons}), layout)
     lines.append(layout(msg("what was done to each file: {path}", path=report.manifest or "")))
-    summary = format_report(checked, layout) if report.errors else format_summary(checked, layout)
+    summary = (
+        format_report(checked, layout)
+        if report.errors
+        else "\n".join(layout.paragraph(format_summary(checked, layout)))
+    )
     return "\n".join([*lines, "", summary])
 
 
