@@ -35,7 +35,7 @@ class _Parser(argparse.ArgumentParser):
 @cache
 def _make_parser() -> tuple[_Parser, dict[str, Option]]:
     known = {option.name: option for option in resources.load_snapshot().merge_scripts()}
-    parser = _Parser(prog="train_network.py", add_help=False, argument_default=argparse.SUPPRESS)
+    parser = _Parser(prog="sd-scripts", add_help=False, argument_default=argparse.SUPPRESS)
     for name, option in known.items():
         if option.nargs == 0:
             parser.add_argument(f"--{name}", action="store_true")

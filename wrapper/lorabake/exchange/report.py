@@ -212,7 +212,7 @@ def _name_option(option: str) -> Message:
 def _explain_difference(found: Difference) -> Message:
     if found.at is not None:
         return _NOT_FOR_REGULARIZATION if found.is_reg else _NOT_FOR_FOLDERS
-    return msg("no recipe can say this; lorabake trains with {value}", value=_format(found.value) or "-")
+    return msg("a recipe has no key for this; lorabake trains with {value}", value=_format(found.value) or "-")
 
 
 def _find_differences(draft: Draft, outcome: Outcome) -> dict[str, Difference]:
@@ -287,5 +287,5 @@ def _format(value: object) -> str:
         return hide_secrets(value)
     if isinstance(value, dict):
         table = cast("dict[str, object]", value)
-        return ", ".join(f"{key}={_format(item)}" for key, item in table.items())
+        return ", ".join(f"{key}={_format(item)}" for key, item in table.items()) or "{}"
     return format_value(value)

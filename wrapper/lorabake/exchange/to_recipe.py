@@ -23,12 +23,13 @@ from lorabake.exchange.stand_ins import list_stand_ins, train_on
 from lorabake.exchange.trained import TrainerFacts
 from lorabake.inputs.base_model import inspect_base_model
 from lorabake.util import resources
+from lorabake_schemas.base import OptionValue
+from lorabake_schemas.families.known_models import guess_family
 from lorabake_schemas.families.model_family import ModelFamily
-from lorabake_schemas.families.registry import DEFAULT_FAMILY, get_family, list_families
+from lorabake_schemas.families.registry import DEFAULT_FAMILY, find_family_of_run, get_family, list_families
 from lorabake_schemas.import_report import ImportedKey, ImportReport
 from lorabake_schemas.messages import Message, literal, msg
 
-_SDXL_NAMES = re.compile(r"xl|pony|illustrious|noob|animagine", re.IGNORECASE)
 _STYLE_NAMES = re.compile(r"style|artist|estilo", re.IGNORECASE)
 
 
@@ -86,27 +87,38 @@ def _is_kept(path: KeyPath, draft: Draft, *, continued: bool) -> bool:
 
 
 def _find_family(config: ForeignConfig, source: Source, missing: list[ImportedKey]) -> ModelFamily:
-    """By the script, the model's file, the name of the model, else by the size of the images."""
-    values = read_values(config.options, faithful=False)
-    if "v2" in values and values["v2"].value is True:
-        return get_family("sd2")
-    if config.script is not None:
-        return next(each for each in list_families() if each.script == config.script and not each.script_options)
-    named = values.get("pretrained_model_name_or_path")
-    model = str(source.model or (named.value if named else ""))
+    """By the script and its options, the model's file or name, else by the size of the images."""
+    values = {name: found.value for name, found in read_values(config.options, faithful=False).items()}
+    run = find_family_of_run([config.script or ""], values)
+    if config.script is not None or run.script_options:
+        return run
+    model = str(source.model or values.get("pretrained_model_name_or_path", ""))
     known = inspect_base_model(model, source.path.parent, None).family if model else None
     if known:
         return get_family(known)
-    sides = str(values["resolution"].value) if "resolution" in values else ""
-    large = any(len(side) >= 4 for side in re.findall(r"\d+", sides))
-    only_sdxl = {"cache_text_encoder_outputs", "cache_text_encoder_outputs_to_disk"} & {
-        name for name, found in values.items() if found.value is True
-    }
-    is_sdxl = bool(_SDXL_NAMES.search(re.split(r"[\\/]", model)[-1])) or large or bool(only_sdxl)
-    name = "sdxl" if is_sdxl else DEFAULT_FAMILY
+    named = guess_family(model)
+    family = get_family(named) if named else _guess_family_of_options(values, config)
     why = msg("the source does not name the script; the family is a guess")
-    missing.append(ImportedKey(key="base.family", value=name, fate="unknown", to="base.family", why=why))
-    return get_family(name)
+    missing.append(ImportedKey(key="base.family", value=family.name, fate="unknown", to="base.family", why=why))
+    return family
+
+
+def _guess_family_of_options(values: Mapping[str, OptionValue], config: ForeignConfig) -> ModelFamily:
+    """That of the only script with these options, else the one whose usual size is next below that of the images."""
+    scripts = {
+        script: {option.name for option in options} for script, options in resources.load_snapshot().scripts.items()
+    }
+    used = {name for name, value in values.items() if value not in {False, ""}}
+    able = [script for script, names in scripts.items() if used & set().union(*scripts.values()) <= names]
+    families = [each for each in list_families() if not each.script_options]
+    if len(able) == 1:
+        return next(each for each in families if each.script == able[0])
+    written = [str(values.get("resolution", ""))]
+    written += [str(block.options["resolution"].value) for block in config.datasets if "resolution" in block.options]
+    side = max((int(number) for text in written for number in re.findall(r"[0-9]{2,5}", text)), default=0)
+    default = get_family(DEFAULT_FAMILY)
+    fitting = [each for each in families if each.guide.resolution.value <= side]
+    return max(fitting, key=lambda each: each.guide.resolution.value, default=default)
 
 
 def _put_basics(draft: Draft, config: ForeignConfig, source: Source, missing: list[ImportedKey]) -> None:
