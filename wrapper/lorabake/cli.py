@@ -16,6 +16,7 @@ from lorabake.commands import (
     control,
     doctor,
     explain,
+    export,
     import_,
     init,
     inspect,
@@ -98,7 +99,15 @@ SECTIONS = {
     msg("Judge"): (check.check, check.plan, explain.explain, runs.diff),
     msg("Train"): (run.run, runs.resume, runs.rerun, check.compile_),
     msg("Watch"): (watch.ls, watch.status, watch.logs, control.attach, control.stop, watch.tensorboard),
-    msg("Files"): (inspect.inspect, runs.compare, runs.verify, prepare.prepare, tags.tags, caption.caption),
+    msg("Files"): (
+        inspect.inspect,
+        runs.compare,
+        runs.verify,
+        prepare.prepare,
+        tags.tags,
+        caption.caption,
+        export.export,
+    ),
     msg("Set-up"): (trainer.trainer, doctor.doctor, bundle.bundle, schema.schema),
 }
 for title, commands in SECTIONS.items():

@@ -19,7 +19,11 @@ from lorabake_schemas.import_report import ImportedKey
 MODEL = "models/base.safetensors"
 
 
-def read(folder: Path = Path("/presets"), **keys: object) -> ForeignConfig:
+def read(**keys: object) -> ForeignConfig:
+    return read_at(Path("/presets"), **keys)
+
+
+def read_at(folder: Path, /, **keys: object) -> ForeignConfig:
     preset = {"LoRA_type": "Standard", "pretrained_model_name_or_path": MODEL, "train_data_dir": "img"} | keys
     return read_kohya_gui(Source(path=folder / "preset.json", content=json.dumps(preset).encode()))
 
@@ -111,10 +115,10 @@ def test_steps_are_computed_from_the_folders_as_the_gui_does(tmp_path: Path) -> 
         for index in range(count):
             (tmp_path / "img" / name / f"{index}.PNG").touch()
         (tmp_path / "img" / name / "0.txt").touch()
-    config = read(tmp_path, epoch=3, max_train_steps="", train_batch_size=2, gradient_accumulation_steps="2")
+    config = read_at(tmp_path, epoch=3, max_train_steps="", train_batch_size=2, gradient_accumulation_steps="2")
     assert both(config, "max_train_epochs") == (3, None)
     assert both(config, "max_train_steps") == (None, 54)
-    regularized = read(tmp_path, epoch=3, max_train_steps=0, reg_data_dir="reg", train_batch_size=5)
+    regularized = read_at(tmp_path, epoch=3, max_train_steps=0, reg_data_dir="reg", train_batch_size=5)
     assert trained(regularized)["max_train_steps"] == 87
     assert both(read(epoch=3, max_train_steps=0), "max_train_epochs") == (3, 3)
 
@@ -192,7 +196,7 @@ def test_keys_of_older_editions() -> None:
 
 
 def test_unknown_keys_and_secrets() -> None:
-    config = read(some_new_key=[1, {"a": 2}], wandb_api_key="sk-123", huggingface_token="hf_456")
+    config = read(some_new_key=[1, {"a": 2}], wandb_api_key="sk-123", huggingface_token="hf_456")  # noqa: S106 - no password
     assert line(config, "some_new_key").fate == "unknown"
     assert line(config, "wandb_api_key").fate == line(config, "huggingface_token").fate == "dropped"
     assert "sk-123" not in repr(config)
@@ -207,8 +211,8 @@ def test_unknown_keys_and_secrets() -> None:
 )  # fmt: skip
 def test_a_rate_of_0_is_a_part_that_is_not_trained(encoder: float, unet: float, expected: dict[str, object]) -> None:
     config = read(text_encoder_lr=encoder, unet_lr=unet)
-    assert {name: value for name, value in meant(config).items() if name in (
-        "unet_lr", "text_encoder_lr", "network_train_unet_only", "network_train_text_encoder_only")} == expected  # fmt: skip
+    rates = ("unet_lr", "text_encoder_lr", "network_train_unet_only", "network_train_text_encoder_only")
+    assert {name: value for name, value in meant(config).items() if name in rates} == expected
     assert trained(config).get("unet_lr") == expected.get("unet_lr")
 
 
@@ -217,6 +221,8 @@ def test_lora_types() -> None:
     args = meant(lokr)["network_args"]
     assert isinstance(args, tuple)
     assert {"algo=lokr", "preset=full", "factor=8", "conv_dim=4", "dora_wd=True"} <= set(args)
+    assert "decompose_both=False" not in args
+    assert "decompose_both=False" in str(trained(lokr)["network_args"])
     assert line(lokr, "unit").fate == "dropped"
     dylora = read(LoRA_type="LyCORIS/DyLoRA", unit=4)
     assert "block_size=4" in str(meant(dylora)["network_args"])

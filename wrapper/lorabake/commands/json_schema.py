@@ -18,6 +18,7 @@ from lorabake_schemas.comparison import LoraComparison
 from lorabake_schemas.doctor import DoctorReport
 from lorabake_schemas.error_report import ErrorReport
 from lorabake_schemas.explanation import ExplainReport
+from lorabake_schemas.export_report import ExportReport
 from lorabake_schemas.import_report import ImportReport
 from lorabake_schemas.init_report import InitReport
 from lorabake_schemas.inspection import InspectReport
@@ -34,7 +35,7 @@ SchemaName = Literal[
     "import",
     "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
     "status", "logs", "error", "doctor", "table", "queue", "tags", "tag-edits", "caption", "init",
-    "prepare", "prepared",
+    "prepare", "prepared", "export",
 ]  # fmt: skip
 OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
     {
@@ -61,6 +62,7 @@ OUTPUT_MODELS: Mapping[str, type[StrictModel]] = MappingProxyType(
         "init": InitReport,
         "prepare": PrepareReport,
         "prepared": PreparedSet,
+        "export": ExportReport,
     }
 )
 

@@ -21,7 +21,7 @@ SCHEMA_NAMES = (
     "import",
     "recipe", "check", "plan", "diff", "explain", "record", "inputs", "inspect", "verify", "compare", "commits",
     "status", "logs", "error", "doctor", "table", "queue", "tags", "tag-edits", "caption", "init",
-    "prepare", "prepared",
+    "prepare", "prepared", "export",
 )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ from lorabake.exchange.kohya_gui_fields import (
     Value,
 )
 from lorabake.exchange.kohya_gui_lines import make_lines
-from lorabake.exchange.kohya_gui_network import build_network_args, split_arguments
+from lorabake.exchange.kohya_gui_network import MISREAD, build_network_args, split_arguments
 from lorabake.exchange.kohya_gui_state import PresetError, State, find_line, load_state, read_preset
 from lorabake.exchange.kohya_gui_steps import count_steps
 from lorabake.util import resources
@@ -94,7 +94,7 @@ def read_kohya_gui(source: Source) -> ForeignConfig:
         said = msg("{file}, line {line}: {key}: {why}", file=source.path, line=line, key=error.key, why=error.why)
         raise RecipeError(said) from error
     options = dict(_merge(meant, trained))
-    arguments = read_arguments(meant.text("additional_parameters").replace('"', "").split(), script)
+    arguments = read_arguments(meant.text("additional_parameters").replace('"', "").split())
     for name, given in arguments.options.items():
         options[name] = replace(given, keys=("additional_parameters",))
     launch = dict(_choose_launch(meant))
@@ -111,6 +111,14 @@ def read_kohya_gui(source: Source) -> ForeignConfig:
         prompts=tuple(line for line in meant.text("sample_prompts").splitlines() if line.strip()),
         keys=lines,
     )
+
+
+def list_gui_options(preset: Mapping[str, object]) -> Mapping[str, OptionValue]:
+    """What the GUI passes on to sd-scripts, without its "Additional parameters". Raises PresetError."""
+    state = load_state(preset)
+    trained = _Reading(state, _SDXL_SCRIPT if state["sdxl"].meant else _SCRIPT, meant=False)
+    _choose(trained, Path())
+    return {option: chosen.value for option, chosen in trained.options.items()}
 
 
 def _used_silently(meant: _Reading) -> tuple[str, ...]:
@@ -266,7 +274,9 @@ def _choose_network(reading: _Reading) -> None:
     if arguments:
         fields = tuple(dict.fromkeys(field for _, fields in arguments for field in fields))
         texts = tuple(dict.fromkeys(text for text, _ in arguments))
-        reading.options["network_args"] = _Chosen(texts, fields)
+        misread = lora_type.algo and not all(reading.get(field) for field in MISREAD if field in lora_type.always)
+        why = msg("LyCORIS reads decompose_both=False and use_cp=False, which the GUI writes, as something else")
+        reading.options["network_args"] = _Chosen(texts, fields, why if misread and reading.meant else None)
 
 
 def _choose_launch(reading: _Reading) -> Iterable[tuple[str, Given]]:

@@ -9,6 +9,8 @@ from lorabake.exchange.kohya_gui_fields import LORAPLUS, LYCORIS_ARGUMENTS, Lora
 
 _WITH_CONV_DIM = ("networks.loha", "networks.lokr")
 _OFF_FACTOR = -1
+# LyCORIS takes any text of decompose_both for true, and use_cp=False instead of use_tucker=True (kohya.py:42-61).
+MISREAD = ("use_cp", "decompose_both")
 Argument = tuple[str, tuple[str, ...]]  # "name=value", and the fields that it comes from
 
 
@@ -16,7 +18,8 @@ def build_network_args(lora_type: LoraType, get: Callable[[str], Value | None], 
     """``get`` gives a field's value. Not ``meant``: as the GUI does it, which splits all values at their spaces."""
     arguments = list(_iter_arguments(lora_type, get))
     if meant:
-        return [(f"{name}={_join_lists(value)}", fields) for name, value, fields in arguments if value != ""]
+        written = [each for each in arguments if each[1] != "" and not (each[1] is False and each[0] in MISREAD)]
+        return [(f"{name}={_join_lists(value)}", fields) for name, value, fields in written]
     joined = [(" ".join([f"{name}={value}"]).replace('"', ""), fields) for name, value, fields in arguments]
     return [(part, fields) for text, fields in joined for part in text.split()]
 

@@ -71,12 +71,12 @@ def compile_plan(plan: Plan, options: Sequence[Option], dataset_options: Dataset
     )
 
 
-def to_toml(table: dict[str, Any]) -> bytes:
+def to_toml(table: Mapping[str, Any], header: str = FILE_HEADER) -> bytes:
     """UTF-8 TOML that toml 0.10.2, sd-scripts' reader, reads back as exactly ``table``.
 
     Raises RecipeError if it does not: that reader loses a few strings, such as one that starts with two quotes.
     """
-    text = FILE_HEADER + tomli_w.dumps(table)
+    text = header + tomli_w.dumps(table)
     if not _round_trips(text, table):
         alone = ({"a": value} for value in _iter_strings(table))
         lost = next((one["a"] for one in alone if not _round_trips(tomli_w.dumps(one), one)), "")
@@ -120,7 +120,7 @@ def _recipe_location(setting: Setting) -> tuple[str | int, ...]:
     return tuple((find_option_key(name) or f"kohya.{name}").split("."))
 
 
-def _round_trips(text: str, table: dict[str, Any]) -> bool:
+def _round_trips(text: str, table: Mapping[str, Any]) -> bool:
     import toml
 
     try:

@@ -1,0 +1,30 @@
+"""What `lorabake export` reports: the files it wrote, and what the other program cannot say."""
+
+from typing import Literal
+
+from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
+
+ExportFormat = Literal["kohya_ss", "sd-scripts"]
+EXPORT_FORMATS: tuple[ExportFormat, ...] = ("kohya_ss", "sd-scripts")
+
+
+class ExportedKey(StrictModel):
+    """An option of sd-scripts, or a key of the recipe, that has no field of its own there."""
+
+    key: EscapedText
+    value: EscapedText = ""
+    why: MessageText
+
+
+class ExportReport(StrictModel):
+    """``command`` starts the training in ``folder``. ``carried`` are options that are passed on as text, ``lost`` what
+    the export does not have. ``version`` changes only if a reader of this one would stumble."""
+
+    version: Literal[1] = 1
+    source: EscapedText
+    format: ExportFormat
+    folder: EscapedText
+    files: TupleOf[EscapedText]
+    command: TupleOf[EscapedText] = ()
+    carried: TupleOf[ExportedKey] = ()
+    lost: TupleOf[ExportedKey] = ()

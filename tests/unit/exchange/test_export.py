@@ -1,0 +1,192 @@
+"""What is exported trains the same: the preset is read back by the GUI's rules, the files by sd-scripts' own."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorabake.analysis.check import check_recipe
+from lorabake.errors import MachineError
+from lorabake.exchange.compiled_source import CompiledSource, read_run, take_compiled
+from lorabake.exchange.export import list_own_keys, write_export
+from lorabake.exchange.foreign import Source, Unset
+from lorabake.exchange.kohya_gui import list_gui_options, read_kohya_gui
+from lorabake.exchange.kohya_gui_fields import FRESH
+from lorabake.exchange.to_kohya_gui import build_gui_preset
+from lorabake.jobs.run_files import build_run_files
+from lorabake_schemas.plan import LaunchPlan
+from situations import GPU, project
+
+TRAIN: dict[str, Any] = {
+    "pretrained_model_name_or_path": "/models/base.safetensors", "network_module": "networks.lora", "network_dim": 16,
+    "network_alpha": 8.0, "optimizer_type": "AdamW", "learning_rate": 1e-4, "lr_scheduler": "cosine",
+    "lr_warmup_steps": 0.2, "max_train_epochs": 5, "mixed_precision": "bf16", "save_precision": "fp16", "sdpa": True,
+    "cache_latents": True, "max_data_loader_n_workers": 2, "seed": 42, "output_name": "mine", "output_dir": "output",
+    "logging_dir": "tensorboard", "resolution": "512,512", "save_model_as": "safetensors",
+}  # fmt: skip
+HARMLESS = {"clip_skip": 1, "max_token_length": 75, "max_timestep": 1000}
+
+
+def compiled(
+    train: Mapping[str, object], script: str = "train_network.py", launch: LaunchPlan | None = None
+) -> CompiledSource:
+    merged = {name: value for name, value in (TRAIN | dict(train)).items() if value is not None}
+    dataset = {"resolution": 512, "batch_size": 1, "subsets": [{"image_dir": "/images/a", "num_repeats": 2}]}
+    return CompiledSource(
+        name="mine",
+        script=script,
+        launch=launch or LaunchPlan(),
+        train=merged,
+        datasets=[dataset],
+        prompts=(),
+        others={},
+    )
+
+
+def trained_by_gui(fields: Mapping[str, object]) -> dict[str, object]:
+    """What sd-scripts gets: the fields, then the text that overrides them."""
+    source = Source(path=Path("/x/preset.json"), content=json.dumps(fields).encode())
+    text = read_kohya_gui(source).options
+    done: dict[str, object] = dict(list_gui_options(fields))
+    done |= {
+        name: given.value
+        for name, given in text.items()
+        if given.keys == ("additional_parameters",) and not isinstance(given.value, Unset)
+    }
+    return done
+
+
+def assert_same(source: CompiledSource) -> Mapping[str, object]:
+    preset = build_gui_preset(source, Path("/out"), "dataset.toml")
+    assert preset.fields.keys() == FRESH.keys()
+    assert not preset.lost
+    done = trained_by_gui(preset.fields)
+    for name, value in source.train.items():
+        if name in ("output_dir", "logging_dir") or value is False:
+            continue
+        got = done.get(name)
+        wanted = tuple(value) if isinstance(value, list) else value
+        if name == "network_args":
+            assert isinstance(got, tuple)
+            assert set(value) <= set(got)
+        else:
+            assert got == wanted or (got is None and wanted in (1, 1.0, [])), name
+    return done
+
+
+@pytest.mark.parametrize(
+    "train",
+    [{}, {"max_grad_norm": 0.0}, {"prior_loss_weight": 0.0}, {"lr_warmup_steps": 0.025}, {"lr_warmup_steps": 50},
+     {"max_train_epochs": None, "max_train_steps": 900}, {"max_train_epochs": None, "max_train_steps": 900,
+      "lr_warmup_steps": 30}, {"unet_lr": 2e-4}, {"text_encoder_lr": 1e-5, "unet_lr": 1e-4},
+     {"network_train_unet_only": True}, {"network_train_unet_only": True, "unet_lr": 3e-4},
+     {"network_train_text_encoder_only": True, "text_encoder_lr": 3e-5}, {"seed": 0}, {"noise_offset": 0.05},
+     {"multires_noise_iterations": 6, "multires_noise_discount": 0.2}, {"no_half_vae": True},
+     {"zero_terminal_snr": True}, {"optimizer_args": ["decouple=True", "betas=0.9,0.99"]},
+     {"network_args": ["conv_dim=4", "conv_alpha=1"]}, {"network_args": ["loraplus_lr_ratio=16"]},
+     {"network_args": ["down_lr_weight=1,1,0.5"]}, {"metadata_trigger_phrase": "mytoken"},
+     {"xformers": True, "sdpa": None},
+     {"network_module": "lycoris.kohya", "network_args": ["algo=locon", "conv_dim=16", "conv_alpha=1.0"]},
+     {"network_module": "lycoris.kohya", "network_args": ["algo=lokr", "preset=full", "factor=8"]},
+     {"network_module": "lycoris.kohya", "network_args": ["algo=full", "preset=full"]},
+     {"network_module": "networks.dylora", "network_args": ["unit=4"]}, {"clip_skip": 2, "max_token_length": 225},
+     {"network_module": "networks.oft", "network_args": ["enable_conv=True"]}, {"min_snr_gamma": 5.0}],
+)  # fmt: skip
+def test_the_preset_trains_the_same(train: dict[str, object]) -> None:
+    assert_same(compiled(train))
+
+
+def test_sdxl_has_its_own_fields() -> None:
+    source = compiled({"no_half_vae": True, "cache_text_encoder_outputs": True, "text_encoder_lr": [1e-5, 2e-5],
+                       "unet_lr": 1e-4}, "sdxl_train_network.py")  # fmt: skip
+    preset = build_gui_preset(source, Path("/out"), "dataset.toml")
+    assert preset.fields["sdxl_no_half_vae"] is True
+    assert preset.fields["sdxl_cache_text_encoder_outputs"] is True
+    assert (preset.fields["text_encoder_lr"], preset.fields["t5xxl_lr"]) == (1e-5, 2e-5)
+    assert_same(source)
+
+
+def test_what_no_text_can_carry_is_listed() -> None:
+    preset = build_gui_preset(compiled({"metadata_trigger_phrase": "two words"}), Path("/out"), "dataset.toml")
+    assert [each.key for each in preset.lost] == ["metadata_trigger_phrase"]
+    assert preset.fields["additional_parameters"] == ""
+    carried = build_gui_preset(compiled({"max_grad_norm": 0.0}), Path("/out"), "dataset.toml")
+    assert [each.key for each in carried.carried] == ["max_grad_norm"]
+    assert carried.fields["additional_parameters"] == "--max_grad_norm 0.0"
+
+
+def test_launch_and_paths() -> None:
+    launch = LaunchPlan(num_processes=2, gpu_ids="0,1", main_process_port=29501, num_cpu_threads_per_process=3)
+    fields = build_gui_preset(compiled({}, launch=launch), Path("/out"), "dataset.toml").fields
+    assert (fields["num_processes"], fields["multi_gpu"], fields["gpu_ids"]) == (2, True, "0,1")
+    assert (fields["main_process_port"], fields["num_cpu_threads_per_process"]) == (29501, 3)
+    assert (fields["dataset_config"], fields["output_dir"]) == ("/out/dataset.toml", "/out/output")
+
+
+def source_of(tmp_path: Path, more: str = "") -> tuple[CompiledSource, Path]:
+    examination = check_recipe(project(tmp_path / "project", more), GPU)
+    _, plan = examination.planned()
+    folder = tmp_path / "elsewhere" / "out"
+    return take_compiled(build_run_files(examination, folder).fill_folder(), plan, folder), folder
+
+
+def test_files_for_sd_scripts_are_relative_to_their_folder(tmp_path: Path) -> None:
+    source, folder = source_of(tmp_path, '[sample]\nprompts = ["a lamp"]\n[launch]\ngpu_ids = "1"\n')
+    report = write_export(source, "sd-scripts", folder, "recipe.toml")
+    assert set(report.files) == {"train.toml", "dataset.toml", "prompts.txt", "train.sh"}
+    train = tomllib.loads((folder / "train.toml").read_text("utf-8"))
+    assert (folder / train["pretrained_model_name_or_path"]).resolve() == tmp_path / "project" / "base.safetensors"
+    assert (train["dataset_config"], train["sample_prompts"]) == ("dataset.toml", "prompts.txt")
+    dataset = tomllib.loads((folder / "dataset.toml").read_text("utf-8"))
+    assert (folder / dataset["datasets"][0]["subsets"][0]["image_dir"]).resolve() == tmp_path / "project" / "pics"
+    start = (folder / "train.sh").read_text("utf-8")
+    assert "--gpu_ids 1" in start
+    assert '"$SD_SCRIPTS/train_network.py" --config_file train.toml' in start
+    assert report.command[-2:] == ("--config_file", "train.toml")
+
+
+def test_a_preset_file_comes_along(tmp_path: Path) -> None:
+    source, folder = source_of(tmp_path, '[network]\ntype = "ia3"\n')
+    report = write_export(source, "kohya_ss", folder, "recipe.toml")
+    name = next(iter(source.others))
+    assert (folder / name).read_bytes() == source.others[name]
+    fields = json.loads((folder / report.files[0]).read_text("utf-8"))
+    assert fields["LyCORIS_preset"] == str(folder / name)
+    assert fields.keys() == FRESH.keys()
+
+
+def test_nothing_is_overwritten(tmp_path: Path) -> None:
+    source, folder = source_of(tmp_path)
+    folder.mkdir(parents=True)
+    (folder / "mine").write_text("keep")
+    with pytest.raises(MachineError):
+        write_export(source, "sd-scripts", folder, "recipe.toml")
+    assert [path.name for path in folder.iterdir()] == ["mine"]
+
+
+def test_keys_that_only_lorabake_has_are_listed(tmp_path: Path) -> None:
+    more = '[captions]\ntagging = "baked"\n[watch]\nnan_steps = 3\n[[ignore]]\nrule = "G1.2"\nreason = "a trial"\n'
+    recipe, _ = check_recipe(project(tmp_path, more), GPU).planned()
+    keys = {each.key for each in list_own_keys(recipe)}
+    assert {"kind", "base.tags", "captions.tagging", "watch.nan_steps", "ignore.rule"} <= keys
+
+
+def test_a_run_is_exported_from_its_folder(tmp_path: Path) -> None:
+    examination = check_recipe(project(tmp_path / "project"), GPU)
+    _, plan = examination.planned()
+    root = tmp_path / "runs" / "one"
+    root.mkdir(parents=True)
+    for name, content in build_run_files(examination, root).fill_folder().items():
+        (root / name).write_bytes(content)
+    (root / "plan.json").write_text(plan.model_dump_json())
+    found = read_run(root)
+    assert found.train["pretrained_model_name_or_path"] == str(tmp_path / "project" / "base.safetensors")
+    assert found.train == take_compiled(build_run_files(examination, root).fill_folder(), plan, root).train
+    (root / "plan.json").write_text("{}")
+    with pytest.raises(MachineError):
+        read_run(root)
