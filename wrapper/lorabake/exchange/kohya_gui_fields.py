@@ -219,3 +219,5 @@ OLD_LORA_TYPES = {"LoCon": "LyCORIS/LoCon"}
 LORAPLUS = ("loraplus_lr_ratio", "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio")
 # The name of a field as an argument of LyCORIS, if it is another one.
 LYCORIS_ARGUMENTS = {"LyCORIS_preset": "preset", "unit": "block_size", "constrain": "constraint"}
+# What the GUI writes for LyCORIS though it has no such argument (lycoris/kohya.py, create_network).
+UNREAD_ARGUMENTS = frozenset({"rank_dropout_scale", "train_on_input"})

@@ -14,6 +14,7 @@ from lorabake.exchange.kohya_gui_fields import (
     OLD_KEYS,
     OLD_NAMES,
     SECRETS,
+    UNREAD_ARGUMENTS,
 )
 from lorabake.exchange.kohya_gui_state import Raw, State
 from lorabake_schemas.import_report import ImportedKey, KeyFate
@@ -83,6 +84,8 @@ def _explain(key: str, state: State) -> Message:
     kind = next((kind for kind, fields in NOISE_FIELDS.items() if key in fields), None)
     if kind and kind != state["noise_offset_type"].meant:
         return msg('it has no effect without noise_offset_type "{kind}"', kind=kind)
+    if key in UNREAD_ARGUMENTS:
+        return msg("LyCORIS has no such argument")
     if key in _NETWORK_FIELDS:
         return msg('it has no effect with LoRA_type "{kind}"', kind=str(state["LoRA_type"].meant))
     return msg("it has no effect")

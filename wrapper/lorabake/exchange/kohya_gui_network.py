@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from lorabake.exchange.kohya_gui_fields import LORAPLUS, LYCORIS_ARGUMENTS, LoraType, Value
+from lorabake.exchange.kohya_gui_fields import LORAPLUS, LYCORIS_ARGUMENTS, UNREAD_ARGUMENTS, LoraType, Value
 
 _WITH_CONV_DIM = ("networks.loha", "networks.lokr")
 _OFF_FACTOR = -1
@@ -15,7 +15,8 @@ Argument = tuple[str, tuple[str, ...]]  # "name=value", and the fields that it c
 
 
 def build_network_args(lora_type: LoraType, get: Callable[[str], Value | None], *, meant: bool) -> list[Argument]:
-    """``get`` gives a field's value. Not ``meant``: as the GUI does it, which splits all values at their spaces."""
+    """``get`` gives a field's value. Not ``meant``: as the GUI does it, which splits all values at their spaces. What
+    LyCORIS does not read is left out in any case."""
     arguments = list(_iter_arguments(lora_type, get))
     if meant:
         written = [each for each in arguments if each[1] != "" and not (each[1] is False and each[0] in MISREAD)]
@@ -31,7 +32,7 @@ def _iter_arguments(
         yield "algo", lora_type.algo, ("LoRA_type",)
     for field in lora_type.always:
         value = get(field)
-        if value is not None:
+        if value is not None and field not in UNREAD_ARGUMENTS:
             yield LYCORIS_ARGUMENTS.get(field, field) if lora_type.algo else field, value, (field,)
     for field in (*lora_type.filled, *LORAPLUS):
         value = get(field)
