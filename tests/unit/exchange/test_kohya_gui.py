@@ -217,12 +217,12 @@ def test_a_rate_of_0_is_a_part_that_is_not_trained(encoder: float, unet: float, 
 
 
 def test_lora_types() -> None:
-    lokr = read(LoRA_type="LyCORIS/LoKr", factor=8, conv_dim=4, unit=3, dora_wd=True)
+    lokr = read(LoRA_type="LyCORIS/LoKr", factor=8, conv_dim=4, unit=3, dora_wd=True, use_tucker=True)
     args = meant(lokr)["network_args"]
     assert isinstance(args, tuple)
-    assert {"algo=lokr", "preset=full", "factor=8", "conv_dim=4", "dora_wd=True"} <= set(args)
+    assert {"algo=lokr", "preset=full", "factor=8", "conv_dim=4", "use_tucker=True"} <= set(args)
     assert "decompose_both=False" not in args
-    assert "decompose_both=False" in str(trained(lokr)["network_args"])
+    assert {"decompose_both=True", "use_tucker=False"} <= set(str(trained(lokr)["network_args"]).split("'"))
     assert line(lokr, "unit").fate == "dropped"
     dylora = read(LoRA_type="LyCORIS/DyLoRA", unit=4)
     assert "block_size=4" in str(meant(dylora)["network_args"])

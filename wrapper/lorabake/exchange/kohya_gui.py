@@ -30,6 +30,7 @@ from lorabake.exchange.kohya_gui_lines import make_lines
 from lorabake.exchange.kohya_gui_network import MISREAD, build_network_args, split_arguments
 from lorabake.exchange.kohya_gui_state import PresetError, State, find_line, load_state, read_preset
 from lorabake.exchange.kohya_gui_steps import count_steps
+from lorabake.exchange.sd_toml import with_dataset_file
 from lorabake.util import resources
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.messages import Message, msg
@@ -101,7 +102,7 @@ def read_kohya_gui(source: Source) -> ForeignConfig:
     used = {key for given in (*options.values(), *launch.values()) for key in given.keys}
     used |= {str(state[name].key) for name in _used_silently(meant)}
     lines = (*make_lines(found, state, used), *arguments.keys)
-    return ForeignConfig(
+    config = ForeignConfig(
         format="kohya-gui",
         program=msg("the kohya_ss GUI"),
         script=script,
@@ -111,6 +112,7 @@ def read_kohya_gui(source: Source) -> ForeignConfig:
         prompts=tuple(line for line in meant.text("sample_prompts").splitlines() if line.strip()),
         keys=lines,
     )
+    return with_dataset_file(config, source)
 
 
 def list_gui_options(preset: Mapping[str, object]) -> Mapping[str, OptionValue]:

@@ -9,7 +9,8 @@ from lorabake.exchange.kohya_gui_fields import LORAPLUS, LYCORIS_ARGUMENTS, UNRE
 
 _WITH_CONV_DIM = ("networks.loha", "networks.lokr")
 _OFF_FACTOR = -1
-# LyCORIS takes any text of decompose_both for true, and use_cp=False instead of use_tucker=True (kohya.py:42-61).
+# LyCORIS takes any text of decompose_both for true, also False, and use_cp=False instead of use_tucker (kohya.py:56-61,
+# 117; modules/lokr.py:102).
 MISREAD = ("use_cp", "decompose_both")
 Argument = tuple[str, tuple[str, ...]]  # "name=value", and the fields that it comes from
 
@@ -21,8 +22,21 @@ def build_network_args(lora_type: LoraType, get: Callable[[str], Value | None], 
     if meant:
         written = [each for each in arguments if each[1] != "" and not (each[1] is False and each[0] in MISREAD)]
         return [(f"{name}={_join_lists(value)}", fields) for name, value, fields in written]
-    joined = [(" ".join([f"{name}={value}"]).replace('"', ""), fields) for name, value, fields in arguments]
+    if set(MISREAD) <= set(lora_type.always):
+        arguments = list(_as_lycoris_reads(arguments))
+    joined = [(f"{name}={value}".replace('"', ""), fields) for name, value, fields in arguments]
     return [(part, fields) for text, fields in joined for part in text.split()]
+
+
+def _as_lycoris_reads(
+    arguments: list[tuple[str, Value, tuple[str, ...]]],
+) -> Iterator[tuple[str, Value, tuple[str, ...]]]:
+    instead = next(value for name, value, _ in arguments if name == "use_cp")
+    for name, value, fields in arguments:
+        if name == "use_tucker":
+            yield name, instead, (*fields, "use_cp")
+        elif name != "use_cp":
+            yield name, True if name == "decompose_both" else value, fields
 
 
 def _iter_arguments(

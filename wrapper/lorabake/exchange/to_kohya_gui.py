@@ -220,8 +220,6 @@ def _is_off(argument: str, expected: Mapping[str, Any]) -> bool:
     field = {argument: field for field, argument in LYCORIS_ARGUMENTS.items()}.get(name, name)
     if name in ("conv_dim", "conv_alpha"):
         return float(value) == expected.get(f"network_{name.partition('_')[2]}")
-    if name == "decompose_both":  # any text is true for LyCORIS
-        return False
     if name == "block_size":
         return value == "4"
     return value == str(FRESH.get(field)) or value in _OFF
