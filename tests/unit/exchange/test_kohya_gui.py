@@ -224,6 +224,7 @@ def test_lora_types() -> None:
     assert "decompose_both=False" not in args
     assert {"decompose_both=True", "use_tucker=False"} <= set(str(trained(lokr)["network_args"]).split("'"))
     assert line(lokr, "unit").fate == "dropped"
+    assert line(read(LoRA_type="LyCORIS/LoKr", decompose_both=False), "decompose_both").fate == "repaired"
     dylora = read(LoRA_type="LyCORIS/DyLoRA", unit=4)
     assert "block_size=4" in str(meant(dylora)["network_args"])
     standard = read(down_lr_weight="1, 1, 0.5", loraplus_lr_ratio=4, conv_dim=9)

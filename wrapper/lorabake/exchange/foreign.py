@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 class Given:
     """A value and the keys of the source that it comes from, none for a default of the program that made the source.
 
-    ``written`` is the value as the source has it, if that looks different. ``repair`` is why it is not simply the
-    source's value; ``trained`` is what the program would really have trained with, if that differs from ``value``: what
-    --faithful takes. UNSET leaves the option out.
+    ``written`` is the value as the source has it, if that looks different; of several keys that of each. ``repair`` is
+    why it is not simply the source's value; ``trained`` is what the program would really have trained with, if that
+    differs from ``value``: what --faithful takes. UNSET leaves the option out.
     """
 
     value: OptionValue | Unset
     keys: tuple[str, ...]
-    written: str | None = None
+    written: str | Mapping[str, str] | None = None
     repair: Message | None = None
     trained: OptionValue | Unset | None = None
 

@@ -27,7 +27,7 @@ from lorabake.exchange.kohya_gui_fields import (
     Value,
 )
 from lorabake.exchange.kohya_gui_lines import make_lines
-from lorabake.exchange.kohya_gui_network import MISREAD, build_network_args, split_arguments
+from lorabake.exchange.kohya_gui_network import build_network_args, split_arguments
 from lorabake.exchange.kohya_gui_state import PresetError, State, find_line, load_state, read_preset
 from lorabake.exchange.kohya_gui_steps import count_steps
 from lorabake.exchange.sd_toml import with_dataset_file
@@ -36,6 +36,7 @@ from lorabake_schemas.base import OptionValue
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.options import Option
 from lorabake_schemas.plan import Script
+from lorabake_schemas.values import format_value
 
 _SDXL_SCRIPT, _SCRIPT = "sdxl_train_network.py", "train_network.py"
 _LENGTH = ("max_train_epochs", "max_train_steps")
@@ -94,7 +95,7 @@ def read_kohya_gui(source: Source) -> ForeignConfig:
         line = find_line(source.content, error.key)
         said = msg("{file}, line {line}: {key}: {why}", file=source.path, line=line, key=error.key, why=error.why)
         raise RecipeError(said) from error
-    options = dict(_merge(meant, trained))
+    options = {name: _with_text(given, found) for name, given in _merge(meant, trained)}
     arguments = read_arguments(meant.text("additional_parameters").replace('"', "").split())
     for name, given in arguments.options.items():
         options[name] = replace(given, keys=("additional_parameters",))
@@ -159,6 +160,13 @@ def _merge(meant: _Reading, trained: _Reading) -> Iterable[tuple[str, Given]]:
         keys = tuple(dict.fromkeys(part.key for part in parts if part.key))
         repair = chosen.repair or next((part.repair for part in parts if part.repair), None)
         yield option, Given(value=value, keys=keys, repair=repair, trained=None if really == value else really)
+
+
+def _with_text(given: Given, found: Mapping[str, object]) -> Given:
+    """With what each key has in the file, for the report."""
+    if len(given.keys) < 2:
+        return given
+    return replace(given, written={key: format_value(found.get(key)) for key in given.keys})
 
 
 def _choose(reading: _Reading, folder: Path) -> None:
@@ -276,9 +284,7 @@ def _choose_network(reading: _Reading) -> None:
     if arguments:
         fields = tuple(dict.fromkeys(field for _, fields in arguments for field in fields))
         texts = tuple(dict.fromkeys(text for text, _ in arguments))
-        misread = lora_type.algo and not all(reading.get(field) for field in MISREAD if field in lora_type.always)
-        why = msg("LyCORIS reads decompose_both=False and use_cp=False, which the GUI writes, as something else")
-        reading.options["network_args"] = _Chosen(texts, fields, why if misread and reading.meant else None)
+        reading.options["network_args"] = _Chosen(texts, fields)
 
 
 def _choose_launch(reading: _Reading) -> Iterable[tuple[str, Given]]:

@@ -16,6 +16,7 @@ from lorabake.exchange.kohya_gui_fields import (
     SECRETS,
     UNREAD_ARGUMENTS,
 )
+from lorabake.exchange.kohya_gui_network import MISREAD
 from lorabake.exchange.kohya_gui_state import Raw, State
 from lorabake_schemas.import_report import ImportedKey, KeyFate
 from lorabake_schemas.messages import Message, msg
@@ -49,6 +50,10 @@ _MEANINGFUL_DEFAULTS = frozenset({"epoch", "max_train_steps"})
 _MEANINGFUL_ZEROS = frozenset({"seed", "learning_rate"})
 _SECRET = msg("a secret is never copied; use the environment variable of the service")
 _OLD = msg("the GUI no longer has it and ignores it")
+_MISREAD = {
+    "decompose_both": msg("LyCORIS takes the text False, which the GUI writes, for true"),
+    "use_cp": msg("LyCORIS takes the text False, which the GUI writes, instead of use_tucker"),
+}
 _SDXL = msg("it chooses sdxl_train_network.py")
 
 
@@ -59,6 +64,9 @@ def make_lines(found: Raw, state: State, used: Collection[str]) -> Iterator[Impo
             continue
         if key in SECRETS:
             yield ImportedKey(key=key, fate="dropped" if value else "default", why=_SECRET if value else None)
+            continue
+        if key in MISREAD and key in LORA_TYPES[str(state["LoRA_type"].meant)].always and not state[key].meant:
+            yield ImportedKey(key=key, value=shorten_value(value), fate="repaired", why=_MISREAD[key])
             continue
         fate, why = _judge(key, value, state)
         yield ImportedKey(key=key, value=shorten_value(value), fate=fate, why=why)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lorabake.errors import RecipeError
 from lorabake.exchange.ai_toolkit import read_ai_toolkit
 from lorabake.exchange.easy import read_easy
+from lorabake.exchange.kohya_gui import read_kohya_gui
 from lorabake.exchange.lora_scripts import read_lora_scripts
 from lorabake.exchange.one_trainer import read_one_trainer
 from lorabake.exchange.sd_toml import read_config_file, read_dataset_config
@@ -27,6 +28,7 @@ MAX_BYTES = 16 << 20  # of a configuration
 # By the name of the format (recipe/foreign.py).
 READERS: Mapping[str, Reader] = MappingProxyType(
     {
+        "kohya-gui": read_kohya_gui,
         "sd-scripts-config": read_config_file,
         "sd-scripts-dataset": read_dataset_config,
         "shell": read_shell,

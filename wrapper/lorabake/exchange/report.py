@@ -103,10 +103,12 @@ def _report_options(
 
 def _spread(line: ImportedKey, given: Given, option: str) -> Iterator[ImportedKey]:
     """The same line for each key of the source, without the value of a secret."""
-    secret = is_secret(option)
-    shown = "" if secret else _format(given.value if given.written is None else given.written)
-    trained = None if given.trained is None or secret else _format(given.trained)
+    secret, written = is_secret(option), given.written
+    whole = isinstance(written, Mapping)  # of several keys: what was trained is of no single one
+    trained = None if given.trained is None or whole or secret else _format(given.trained)
     for key in given.keys:
+        text = written.get(key) if isinstance(written, Mapping) else written
+        shown = "" if secret else _format(given.value if text is None else text)
         yield line.model_copy(update={"key": key, "value": shown, "trained": trained})
 
 
@@ -139,7 +141,7 @@ def _name_fate(given: Given, final: Sequence[KeyPath], outcome: Outcome) -> KeyF
         return "computed"
     value = get_value(outcome.content, final[0])
     plain = tuple(cast("Sequence[object]", value)) if isinstance(value, list) else value
-    if plain != given.value or given.written not in {None, _format(given.value)}:
+    if plain != given.value or (given.written is not None and given.written != _format(given.value)):
         return "computed"
     return "taken" if name == final[0][-1] else "renamed"
 
