@@ -6,7 +6,7 @@ import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -70,10 +70,10 @@ def assert_same(source: CompiledSource) -> Mapping[str, object]:
         if name in ("output_dir", "logging_dir") or value is False:
             continue
         got = done.get(name)
-        wanted = tuple(value) if isinstance(value, list) else value
+        wanted: object = tuple(cast("list[object]", value)) if isinstance(value, list) else value
         if name == "network_args":
             assert isinstance(got, tuple)
-            assert set(value) <= set(got)
+            assert set(cast("list[str]", value)) <= set(cast("tuple[str, ...]", got))
         else:
             assert got == wanted or (got is None and wanted in (1, 1.0, [])), name
     return done
