@@ -27,6 +27,7 @@ from lorabake.exchange.stand_ins import list_stand_ins, make_facts, plan_recipe,
 from lorabake.exchange.to_recipe import ImportedRecipe, make_recipe
 from lorabake.exchange.trained import (
     DATASET_NAMES,
+    NEUTRAL_VALUES,
     TrainerFacts,
     describe_plan,
     iter_differences,
@@ -105,7 +106,9 @@ def compare(made: ImportedRecipe, config: ForeignConfig, *, faithful: bool) -> t
         recipe, stand_in.base, make_facts(recipe), stand_in.machine, options, plan, signatures=snapshot.signatures
     )
     counts, silent = Counter({"rules": len(list(collect_findings(situation)))}), list[str]()
-    differs = iter_differences(describe_config(config, trainer, faithful=faithful), describe_plan(plan, trainer))
+    wanted = describe_config(config, trainer, faithful=faithful)
+    differs = iter_differences(wanted, describe_plan(plan, trainer))
+    idle = {*wanted.idle, *(each.name for each in options if each.name.startswith("sample_") and not recipe.sample)}
     of_images = {name for level in DATASET_LEVELS for name in snapshot.dataset.at(level)}
     of_images |= DATASET_NAMES.keys()
     source = {name: found.value for name, found in read_values(config.options, faithful=faithful).items()}
@@ -114,7 +117,7 @@ def compare(made: ImportedRecipe, config: ForeignConfig, *, faithful: bool) -> t
     for name in sorted((compiled.keys() | source.keys()) & defaults.keys() - {*SKIPPED, *of_images}):
         ours = plain(name, compiled.get(name, defaults[name]))
         theirs = plain(name, source.get(name, defaults[name]))
-        if ours == theirs:
+        if ours == theirs or (name in idle and name not in compiled):
             counts["same"] += 1
         elif {name, *STANDS_FOR.get(name, ())} & named or not config.complete:
             counts["explained"] += 1
@@ -137,7 +140,7 @@ def plain(name: str, value: object) -> object:
         return sorted((key, str(item)) for key, item in read_arguments(value).items())
     if isinstance(value, list | tuple):
         return [float(item) if isinstance(item, int) else item for item in cast("Sequence[object]", value)]
-    return None if value in (None, False, "") else value
+    return None if value in (None, False, "", NEUTRAL_VALUES.get(name)) else value
 
 
 def named_options(made: ImportedRecipe) -> set[str]:

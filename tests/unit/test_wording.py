@@ -26,12 +26,14 @@ from lorabake.analysis.explain import explain
 from lorabake.analysis.lora_origin import inspect_files
 from lorabake.cli import main
 from lorabake.commands.error_handler import error_boundary
-from lorabake.commands.output import compare, diff, findings, init, inspect, lists, progress, runs, verify
+from lorabake.commands.output import compare, diff, findings, imports, init, inspect, lists, progress, runs, verify
 from lorabake.commands.output import explain as explanations
 from lorabake.commands.output import plan as plans
 from lorabake.commands.output import status as statuses
 from lorabake.commands.output.layout import TextLayout
 from lorabake.errors import MachineError, SetupError
+from lorabake.exchange.foreign import Source
+from lorabake.exchange.import_file import import_file, write_import
 from lorabake.inputs.dataset import ScanOptions
 from lorabake.jobs.init import InitOrder, look_around, make_draft, write_draft
 from lorabake.lora.compare import compare_loras
@@ -333,9 +335,38 @@ def init_text(layout: TextLayout) -> Iterator[str]:
         yield from (layout(question.text) for question in draft.questions)
 
 
+IMPORTED = """
+pretrained_model_name_or_path = "model.safetensors"
+train_data_dir = "img"
+output_name = "zork"
+output_dir = "out"
+network_module = "networks.lora"
+network_dim = "32"
+network_alpha = 16
+resolution = "512,512"
+learning_rate = 1e-4
+max_train_epochs = 10
+seed = 42
+wandb_api_key = "x"
+vae = ""
+noise_offset_random_strength = true
+no_such_option = 1
+"""
+
+
+def import_text(layout: TextLayout) -> Iterator[str]:
+    Path("old.toml").write_text(IMPORTED, "utf-8")
+    made = import_file(Source(path=Path("old.toml"), content=b""))
+    path = write_import(made, None, layout)
+    report = made.report.model_copy(update={"recipe": str(path)})
+    for verbose in (False, True):
+        yield imports.format_import(report, check_recipe(path, GPU), layout, Path.cwd(), verbose=verbose)
+    yield path.read_text("utf-8")
+
+
 RENDERERS: Sequence[Callable[[TextLayout], Iterator[str]]] = (
-    compare_text, diff_text, errors_text, explain_text, findings_text, help_text, init_text, inspect_text, lists_text,
-    plan_text, progress_text, runs_text, status_text, verify_text,
+    compare_text, diff_text, errors_text, explain_text, findings_text, help_text, import_text, init_text, inspect_text,
+    lists_text, plan_text, progress_text, runs_text, status_text, verify_text,
 )  # fmt: skip
 
 

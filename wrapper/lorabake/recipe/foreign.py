@@ -129,7 +129,7 @@ _MARKS = (
 
 
 def _recognize_json(found: Raw) -> ForeignKind:
-    if {"LoRA_type", "train_data_dir"} & found.keys():
+    if {"LoRA_type", "train_data_dir", "max_resolution"} & found.keys():
         return GUI
     if {"training_method", "concept_file_name"} & found.keys():
         return ONE_TRAINER

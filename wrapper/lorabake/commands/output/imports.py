@@ -44,7 +44,7 @@ def format_import(
         keys = [key for key in report.keys if key.fate == fate]
         shown = [key for key in keys if verbose or key.why != _EMPTY]
         lines += _format_group(FATE_WORDS[fate], shown, layout)
-    lines += _format_group(msg("added: not in the file"), [key for key in report.added if verbose or key.to], layout)
+    lines += _format_added([key for key in report.added if verbose or key.to], layout)
     lines += _format_group(msg("to fill in or to check"), report.missing, layout)
     if not verbose:
         lines += ["", layout(msg("--keys shows every key, --json as data"))]
@@ -70,6 +70,14 @@ def _format_group(title: Message, keys: Sequence[ImportedKey], layout: TextLayou
     room = None if layout.width is None else layout.width - 2
     for lines in align_rows(rows, limit=60, room=room):
         yield from (f"  {line}" for line in lines)
+
+
+def _format_added(keys: Sequence[ImportedKey], layout: TextLayout) -> Iterator[str]:
+    """Keys that are not in the file, together with those of the same reason."""
+    for why in dict.fromkeys(key.why or literal("") for key in keys):
+        parts = [f"{key.to or key.key} = {key.value}" for key in keys if (key.why or "") == why]
+        yield from ("", bold(layout(msg("added: {why}", why=why))))
+        yield from layout.paragraph(", ".join(parts), first="  ")
 
 
 def _format_key(key: ImportedKey, layout: TextLayout) -> str:
