@@ -364,3 +364,48 @@ def run_for(project: Path, seconds: float | None) -> None:
         running.wait()
     else:
         assert running.returncode == 0
+
+
+FAKE_PYTHON = """#!{python}
+import json, sys
+from PIL import Image
+asked = json.load(open(sys.argv[2]))
+if {answer!r} == {{"done": True}}:
+    for small, large in asked["images"]:
+        with Image.open(small) as image:
+            Image.new("RGB", (image.width * 4, image.height * 4), (1, 2, 3)).save(large)
+print("noise")
+print(json.dumps({answer!r}))
+"""
+
+
+def fake_python(folder: Path, answer: object) -> Path:
+    path = folder / "fake-python"
+    path.write_text(FAKE_PYTHON.format(python=sys.executable, answer=answer), "utf-8")
+    path.chmod(0o755)
+    return path
+
+
+def test_small_images_are_enlarged_by_the_weights_that_were_given(project: Path, tmp_path: Path) -> None:
+    (project / "weights.pth").write_bytes(b"weights")
+    picture(7, (300, 200)).save(project / "pictures" / "07.png")
+    clear = picture(6, (200, 300)).convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    clear.save(project / "pictures" / "06.png")
+    flags = ("--upscaler", str(project / "weights.pth"), "--alpha", "keep", "--python")
+    for answer in ({"missing": "spandrel"}, {"error": "no weights"}, [], {}):
+        found = report(project, *flags, str(fake_python(tmp_path, answer)))
+        assert found["error"]["exit_code"] == (4 if answer == {"missing": "spandrel"} else 1)
+    found = report(project, *flags, str(fake_python(tmp_path, {"done": True})))
+    assert steps(found) == {"upscaled": 2}
+    clean = tmp_path / "clean"
+    with Image.open(clean / "pictures" / "07.png") as image:
+        assert image.getpixel((5, 5)) == (1, 2, 3)
+        assert min(image.size) >= 512
+    with Image.open(clean / "pictures" / "06.png") as image:
+        assert image.mode == "RGBA"
+    assert {path.name for path in clean.iterdir()} == {"pictures", "prepared.json", "recipe.toml"}
+    again = report(project, *flags, str(fake_python(tmp_path, {"error": "not asked"})))
+    assert (again["made"], again["kept"]) == (0, 8)
+    (project / "weights.pth").write_bytes(b"other weights")
+    assert report(project, *flags, str(fake_python(tmp_path, {"done": True})))["made"] == 2

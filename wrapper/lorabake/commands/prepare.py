@@ -79,7 +79,9 @@ OPTIONS = (
         "--upscaler",
         type=PATH_TYPE,
         metavar="FILE",
-        help=msg("Enlarge small images with these weights (spandrel in the trainer's Python) instead of Lanczos."),
+        help=msg(
+            "Enlarge small images with these weights instead of Lanczos (needs spandrel in the Python of --python)."
+        ),
     ),
 )
 
@@ -157,10 +159,15 @@ def _open_upscaler(plan: Preparation, choice: TrainerChoice) -> Upscaler | None:
     from lorabake.commands.runs import find_named_trainer
     from lorabake.jobs.prepare.upscale import Upscaler
     from lorabake.jobs.run import require_trainer
+    from lorabake.trainer.venv import find_checkout_python
 
-    env, named = get_environment(), find_named_trainer(choice)
-    python = named[1] if named is not None else require_trainer(choice, env).python
-    return Upscaler(plan.root, weights.absolute(), python, env)
+    env = get_environment()
+    if choice.python is not None:
+        python = find_checkout_python(Path.cwd(), choice.python, env)
+    else:
+        named = find_named_trainer(choice)
+        python = named[1] if named is not None else require_trainer(choice, env).python
+    return Upscaler(plan.root, weights.absolute(), python, env, own=bool(choice.python or choice.sd_scripts))
 
 
 def _execute(plan: Preparation, hasher: FileHasher, upscale: Upscaler | None) -> PreparedDataset:

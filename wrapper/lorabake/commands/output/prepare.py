@@ -12,6 +12,7 @@ from lorabake.commands.output.findings import format_report, format_summary
 from lorabake.commands.output.layout import align_rows, format_file_size
 from lorabake.inputs.prepare.folder import MANIFEST_NAME
 from lorabake.jobs.prepare.execute import list_left_out
+from lorabake.runs.folders import display_path
 from lorabake_schemas.findings import Severity
 from lorabake_schemas.messages import Message, escape_undecodable, literal, msg, nmsg, shorten_list
 from lorabake_schemas.prepared import (
@@ -128,7 +129,7 @@ def _list_done_steps(done: PreparedDataset) -> list[Step]:
 
 def describe_plan(report: PrepareReport, layout: TextLayout) -> str:
     """What would be done, with counts."""
-    n, names = report.images, {"recipe": report.recipe, "folder": report.folder}
+    n, names = report.images, {"recipe": report.recipe, "folder": display_path(Path(report.folder), Path.cwd())}
     lines = [layout(nmsg(n, "{n} image of {recipe} to {folder}", "{n} images of {recipe} to {folder}", **names))]
     lines += _list_counts(report, layout)
     if report.kept:
@@ -144,7 +145,8 @@ def describe_plan(report: PrepareReport, layout: TextLayout) -> str:
 
 def describe_result(report: PrepareReport, planned: PrepareReport, checked: CheckResult, layout: TextLayout) -> str:
     """What was made, where that is not what was planned, and what `check` reports about the new recipe."""
-    made, kept, folder = report.made, report.kept, report.folder
+    made, kept, here = report.made, report.kept, Path.cwd()
+    folder = display_path(Path(report.folder), here)
     lines = ["", layout(nmsg(made, "made {n} image in {folder}", "made {n} images in {folder}", folder=folder))]
     if kept:
         lines.append(layout(nmsg(kept, "kept {n} image of an earlier start", "kept {n} images of earlier starts")))
@@ -154,11 +156,14 @@ def describe_result(report: PrepareReport, planned: PrepareReport, checked: Chec
     steps = tuple(each for each in report.steps if each not in planned.steps)
     reasons = tuple(each for each in report.reasons if each not in planned.reasons)
     lines += _list_counts(report.model_copy(update={"copied": 0, "steps": steps, "reasons": reasons}), layout)
-    lines.append(layout(msg("what was done to each file: {path}", path=report.manifest or "")))
+    lines.append(
+        layout(msg("what was done to each file: {path}", path=display_path(Path(report.manifest or ""), here)))
+    )
     summary = (
         format_report(checked, layout)
         if report.errors
-        else "\n".join(layout.paragraph(format_summary(checked, layout)))
+        else "
+".join(layout.paragraph(format_summary(checked, layout)))
     )
     return "\n".join([*lines, "", summary])
 

@@ -16,6 +16,7 @@ from lorabake.inputs.images import ignore_pillow_warnings
 from lorabake.inputs.metadata_file import load_metadata_table
 from lorabake.inputs.prepare.folder import (
     LOCK_NAME,
+    STAGE_NAME,
     Journal,
     clean_folder,
     write_manifest,
@@ -93,6 +94,7 @@ def _prepare(plan: Preparation, progress: ProgressCallback | None, upscale: Upsc
             _write_other(plan, journal, file, data)
     finally:
         journal.close()
+        files.remove_tree(root / STAGE_NAME, within=root)
     manifest = PreparedSet(
         lorabake=__version__,
         recipe=escape_undecodable(str(plan.examination.loaded.path.absolute())),

@@ -1,4 +1,4 @@
-"""Enlarging small images with the user's own weights, by spandrel in the trainer's Python."""
+"""Enlarging small images with the user's own weights, by spandrel in the trainer's Python or another one with torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from lorabake.errors import LorabakeError, MachineError, SetupError
+from lorabake.errors import MachineError, SetupError
 from lorabake.inputs.images import ignore_pillow_warnings
 from lorabake.inputs.prepare.folder import STAGE_NAME
 from lorabake.inputs.prepare.work import ImageJob, stage_image
@@ -20,10 +20,10 @@ SCRIPT_NAME = "upscale.py"
 
 
 class Upscaler:
-    """Calls the script for a batch of images; ``python`` is the trainer's."""
+    """Calls the script for a batch of images. ``own``: whether ``python`` is the user's, and not lorabake's trainer."""
 
-    def __init__(self, root: Path, weights: Path, python: Path, env: Mapping[str, str]) -> None:
-        self._root, self._weights, self._python, self._env = root, weights, python, env
+    def __init__(self, root: Path, weights: Path, python: Path, env: Mapping[str, str], *, own: bool) -> None:
+        self._root, self._weights, self._python, self._env, self._own = root, weights, python, env, own
 
     def __call__(self, jobs: Sequence[ImageJob]) -> Mapping[str, Path]:
         """The enlarged image of each job, by the job's path. Raises SetupError without spandrel, MachineError for
@@ -47,15 +47,22 @@ class Upscaler:
         answer = parse_last_json(done.stdout) or {}
         if answer.get("done") is True:
             return
-        raise _describe_failure(answer, self._python, self._weights, done.stderr)
+        if missing := answer.get("missing"):
+            raise _describe_missing(str(missing), self._python, own=self._own)
+        tail = " / ".join(done.stderr.strip().splitlines()[-2:])
+        why = literal(str(answer.get("error") or tail or "?"))
+        raise MachineError(msg("cannot enlarge images with {weights}: {why}", weights=self._weights, why=why))
 
 
-def _describe_failure(answer: Mapping[str, object], python: Path, weights: Path, complaint: str) -> LorabakeError:
-    if answer.get("missing"):
-        return SetupError(
-            msg("--upscaler needs the package {name} in the trainer's Python", name=str(answer["missing"])),
-            msg("install it: {python} -m pip install {name}", python=python, name=str(answer["missing"])),
-        )
-    tail = " / ".join(complaint.strip().splitlines()[-2:])
-    why = literal(str(answer.get("error") or tail or "?"))
-    return MachineError(msg("cannot enlarge images with {weights}: {why}", weights=weights, why=why))
+def _describe_missing(package: str, python: Path, *, own: bool) -> SetupError:
+    """A trainer of lorabake's own has locked packages: one more would be a change that `run` refuses."""
+    said = msg("--upscaler needs the package {name}, which {python} does not have", name=package, python=python)
+    if own:
+        return SetupError(said, msg("install it: {python} -m pip install {name}", python=python, name=package))
+    return SetupError(
+        said,
+        msg(
+            "make another Python for it and pass it with --python: python3 -m venv upscaling && "
+            "upscaling/bin/pip install torch spandrel"
+        ),
+    )
