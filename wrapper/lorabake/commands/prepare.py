@@ -24,7 +24,7 @@ from lorabake.commands.options import (
     terminal_display,
     user_trainer_options,
 )
-from lorabake.commands.output.console import write_err, write_out, write_to
+from lorabake.commands.output.console import write_out
 from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def prepare_options(decorated: Callable[..., None]) -> Callable[..., None]:
 
 OPTIONS = (
     click.option("--dry-run", is_flag=True, help=msg("Show what would be done, and stop.")),
-    click.option("--yes", is_flag=True, help=msg("Do not ask.")),
+    click.option("-y", "--yes", is_flag=True, help=msg("Ask nothing and use the defaults.")),
     click.option(
         "--alpha",
         type=click.Choice(["flatten", "mask", "keep"]),
@@ -103,7 +103,9 @@ OPTIONS = (
 @JSON_OPTION
 def prepare(recipe: Path, to: Path, flags: PrepareFlags, no_cache: bool, choice: TrainerChoice, as_json: bool) -> None:
     from lorabake.commands.output.prepare import describe_plan, describe_result, make_report
+    from lorabake.commands.output.questions import can_ask, confirm
     from lorabake.commands.runs import open_hasher
+    from lorabake.errors import InterruptedRunError
     from lorabake.jobs.prepare.plan import plan_preparation
 
     look, layout = CheckOptions(cache=not no_cache), make_text_layout()
@@ -119,8 +121,9 @@ def prepare(recipe: Path, to: Path, flags: PrepareFlags, no_cache: bool, choice:
             if as_json:
                 write_out(planned.model_dump_json(indent=2))
             return
-        if not (flags.yes or as_json or _confirm()):
-            sys.exit(1)
+        asking = can_ask() and not flags.yes and not as_json
+        if asking and not confirm(msg("Do this?"), layout):
+            sys.exit(InterruptedRunError.exit_code)
         done = _execute(plan, hasher, _open_upscaler(plan, choice))
     checked = run_check(plan.root / plan.recipe_name, look)
     report = make_report(plan, done, checked)
@@ -180,15 +183,3 @@ def _execute(plan: Preparation, hasher: FileHasher, upscale: Upscaler | None) ->
     except KeyboardInterrupt:
         stderr_printer()(msg("run the same command again to continue"))
         raise
-
-
-def _confirm() -> bool:
-    """Ask on a terminal; a script has decided already."""
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return True
-    layout = make_text_layout()
-    write_to(sys.stdout, f"\n{layout(msg('Do this? [Y/n]'))} ")
-    answer = sys.stdin.readline()
-    if not answer:
-        write_err("")
-    return answer.strip().casefold() in {"", "y", "yes", "s", "sim"} and bool(answer)

@@ -9,7 +9,7 @@ from contextlib import suppress
 from lorabake.analysis.draft import Question, find_answer_fault
 from lorabake.commands.output.console import write_err, write_to
 from lorabake.commands.output.layout import TextLayout, bold
-from lorabake_schemas.messages import msg
+from lorabake_schemas.messages import Message, msg
 
 
 def can_ask() -> bool:
@@ -38,6 +38,17 @@ def ask(question: Question, layout: TextLayout) -> str:
         if fault is None:
             return answer
         write_err(layout(msg('"{given}" {fault}', given=given, fault=fault)))
+
+
+def confirm(text: Message, layout: TextLayout) -> bool:
+    """Whether the answer is yes, which an empty line means, too. The end of input is a no."""
+    hint = layout(msg("[Y/n]"))
+    with suppress(OSError, ValueError):
+        write_to(sys.stderr, f"{layout(text)} {bold(hint)} ")
+    line = _read_line()
+    if not line:
+        write_err("")
+    return line.strip().casefold() in {"", "y", "yes", "s", "sim"} and bool(line)
 
 
 def _complete_choice(given: str, choices: Sequence[str]) -> str:

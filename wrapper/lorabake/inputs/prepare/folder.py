@@ -27,7 +27,7 @@ from lorabake_schemas.prepared import PreparedFile, PreparedImage, PreparedSet
 MANIFEST_NAME = "prepared.json"
 JOURNAL_NAME = ".prepared.jsonl"
 LOCK_NAME = ".prepare.lock"
-STAGE_NAME = ".staged"
+STAGE_NAME = ".prepare.staged"
 OWN_NAMES = frozenset({MANIFEST_NAME, JOURNAL_NAME, LOCK_NAME, STAGE_NAME})
 MAX_NAMES_SHOWN = 3
 
@@ -63,7 +63,7 @@ def read_known_folder(root: Path) -> KnownFolder:
     """What is in the folder. Raises MachineError for one that lorabake did not prepare, or that is damaged."""
     known = KnownFolder()
     try:
-        names = set(os.listdir(root)) - {LOCK_NAME}  # noqa: PTH208 - names alone
+        names = {name for name in os.listdir(root) if not name.startswith(LOCK_NAME)}  # noqa: PTH208 - names alone
     except FileNotFoundError:
         return known
     except OSError as error:
@@ -236,10 +236,11 @@ def clean_folder(root: Path, surplus: Iterable[str], folders: Iterable[str], kno
 
 
 def _remove_partial(root: Path, folder: str, known: KnownFolder) -> None:
-    """Files that were being written when an earlier start was killed."""
+    """Files that were being written when an earlier start was killed, and locks that were never taken."""
     prefix = "" if folder == "." else f"{folder}/"
     with suppress(OSError):
         for name in os.listdir(root / folder):  # noqa: PTH208 - names alone
-            whole = name.removeprefix(".").removesuffix(".part")
-            if name == files.partial_file_name(whole) and (f"{prefix}{whole}" in known.owned or not prefix):
+            whole = f"{prefix}{name.removeprefix('.').removesuffix('.part')}"
+            partial = name.startswith(".") and name.endswith(".part") and (whole in known.owned or whole in OWN_NAMES)
+            if partial or (not prefix and name.startswith(f"{LOCK_NAME}.")):
                 files.remove_file(root / f"{prefix}{name}", within=root)

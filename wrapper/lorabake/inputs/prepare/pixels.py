@@ -6,7 +6,7 @@ import io
 from collections.abc import Sequence
 from contextlib import suppress
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -81,8 +81,8 @@ def _from_cmyk(image: Image.Image) -> Image.Image:
             from PIL import ImageCms
 
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            space: Any = ImageCms.createProfile("sRGB")  # pyright: ignore[reportUnknownMemberType]
-            found = ImageCms.profileToProfile(image, source, space, outputMode="RGB")
+            space = ImageCms.createProfile("sRGB")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            found = ImageCms.profileToProfile(image, source, cast("Any", space), outputMode="RGB")
     found = found or image.convert("RGB")
     found.info = {}  # the profile is that of CMYK
     return found

@@ -191,7 +191,7 @@ def _refuse_edited(plan: Preparation, name: str, data: bytes) -> None:
         return
     if files.exists(plan.root / name) and sha256(files.read_bytes(plan.root / name)).hexdigest() != recorded:
         raise MachineError(
-            msg("{path} has changed since it was prepared, and would be written anew", path=plan.root / name),
+            msg("{path} has changed since it was prepared, and would be written again", path=plan.root / name),
             msg("pass another folder with --to, or move this file elsewhere"),
         )
 
