@@ -162,8 +162,7 @@ def describe_result(report: PrepareReport, planned: PrepareReport, checked: Chec
     summary = (
         format_report(checked, layout)
         if report.errors
-        else "
-".join(layout.paragraph(format_summary(checked, layout)))
+        else "\n".join(layout.paragraph(format_summary(checked, layout)))
     )
     return "\n".join([*lines, "", summary])
 
