@@ -23,7 +23,7 @@ SHIPPED = (
     (
         "wrapper/lorabake",
         "lorabake",
-        ("**/*.py", "py.typed", "locale/*/LC_MESSAGES/lorabake.?o", "jobs/sample_images/*"),
+        ("**/*.py", "py.typed", "locale/*/LC_MESSAGES/lorabake.?o", "jobs/sample_images/*", "commands/output/sheet.*"),
     ),
     (
         "schemas/lorabake_schemas",

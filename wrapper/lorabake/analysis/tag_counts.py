@@ -25,12 +25,14 @@ _WORD_BREAKS = re.compile(r"[\s_\-]+")
 class TaggedImage:
     """An image with the tags of its captions as ``normalize_tag`` spells them, each once, in the captions' order.
 
-    ``concept`` is the index of its folder in the recipe. ``is_sentence``: at least one of its captions is one.
+    ``written`` are the tags as the captions spell them. ``concept`` is the index of its folder in the recipe.
+    ``is_sentence``: at least one of its captions is one.
     """
 
     concept: int
     name: str
     tags: tuple[str, ...]
+    written: tuple[str, ...]
     is_sentence: bool
 
 
@@ -58,16 +60,17 @@ def tag_images(recipe: Recipe, folders: Sequence[FolderFacts]) -> TagTable:
             if not texts:
                 continue
             pieces = dict.fromkeys(chain.from_iterable(split_tags(text, style) for text in texts))
-            tags = dict[str, None]()
+            tags, written = dict[str, None](), list[str]()
             for piece in () if natural else pieces:
                 tag = known.get(piece)
                 if tag is None:
                     tag = known[piece] = "" if is_sentence(piece) else normalize_tag(piece)
                 if tag:
                     tags[tag] = None
+                    written.append(piece)
                     spellings.setdefault(tag, Counter())[piece] += 1
             sentences = natural or any(not known[piece] for piece in pieces)
-            images.append(TaggedImage(number, image.name, tuple(tags), sentences))
+            images.append(TaggedImage(number, image.name, tuple(tags), tuple(written), sentences))
     return TagTable(tuple(images), spellings)
 
 
@@ -162,20 +165,17 @@ def _count_concept(
         tags=tuple(TagCount(tag=tag, images=count, share=count / len(tagged)) for tag, count in spelt),
         constant=tuple(map(table.spell, constant)),
         single=tuple(tag for tag, count in spelt if count == 1),
-        alike=tuple(_find_similar_spellings(counts, table)),
+        alike=tuple(_find_similar_spellings(Counter(chain.from_iterable(image.written for image in tagged)))),
     )
 
 
-def _find_similar_spellings(counts: Counter[str], table: TagTable) -> Iterator[tuple[Spelling, ...]]:
+def _find_similar_spellings(written: Counter[str]) -> Iterator[tuple[Spelling, ...]]:
     """Groups of spellings that may mean one tag: they differ in capitals, underscores, backslashes, hyphens, in the
     order of their words or in a plural."""
-    groups: dict[str, Counter[str]] = {}
-    for tag in counts:
-        groups.setdefault(_make_similarity_key(tag), Counter()).update(table.spellings[tag])
-    for _, found in sorted(groups.items()):
-        if len(found) > 1:
-            spelt = sorted(found.items(), key=lambda each: (-each[1], each[0]))
-            yield tuple(Spelling(tag=tag, images=count) for tag, count in spelt)
+    groups: dict[str, list[Spelling]] = {}
+    for tag, count in sorted(written.items(), key=lambda each: (-each[1], each[0])):
+        groups.setdefault(_make_similarity_key(normalize_tag(tag)), []).append(Spelling(tag=tag, images=count))
+    return (tuple(group) for _, group in sorted(groups.items()) if len(group) > 1)
 
 
 def _make_similarity_key(tag: str) -> str:

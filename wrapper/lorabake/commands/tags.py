@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from lorabake.commands.help import TranslatedCommand
+from lorabake.commands.help import TranslatedCommand, current_translator
 from lorabake.commands.options import (
     JSON_OPTION,
     NO_CACHE_OPTION,
     PATH_TYPE,
     RECIPE_ARGUMENT,
     SET_OPTION,
+    CheckOptions,
     get_environment,
     make_text_layout,
+    show_progress,
 )
 from lorabake.commands.output.console import write_out
 from lorabake_schemas.messages import Message, msg
@@ -64,16 +66,22 @@ class _Wishes(NamedTuple):
     concept: str | None
     company: str | None
     everything: bool
+    to: Path | None
     in_place: bool
     undo: Path | None
+    sheet: Path | None
     as_json: bool
 
     def check(self) -> None:
         """Raises UsageError for what would have no effect."""
         if self.undo is not None and any((self.edits, self.where, self.concept, self.company, self.everything)):
             raise click.UsageError(msg("--undo takes no other option"))
-        if not self.edits and self.in_place:
-            raise click.UsageError(msg("--in-place needs an edit: --add, --remove, --rename or --front"))
+        if self.sheet is not None and any((self.edits, self.company, self.everything, self.undo, self.as_json)):
+            raise click.UsageError(msg("--sheet can only be combined with --concept"))
+        if not self.edits and (self.to is not None or self.in_place):
+            raise click.UsageError(msg("--to and --in-place need an edit: --add, --remove, --rename or --front"))
+        if self.to is not None and self.in_place:
+            raise click.UsageError(msg("--to and --in-place cannot be used together"))
         if self.edits and self.company is not None:
             raise click.UsageError(msg("--with shows tags; use --where to limit an edit to the images with a tag"))
         if self.where and not self.edits:
@@ -85,7 +93,7 @@ class _Wishes(NamedTuple):
     help=msg(
         "Count and edit the tags of the captions.\n\n"
         "Shows each concept's tags, those in every caption, those of one image only, and those that may be the same. "
-        "Edits are applied in the order given. Without --in-place they only show what would change."
+        "Edits are applied in the order given. Without --to or --in-place they only show what would change."
     ),
 )
 @RECIPE_ARGUMENT
@@ -96,8 +104,10 @@ class _Wishes(NamedTuple):
 @_edit_option("rename", "OLD=NEW", msg("Replace a tag, in any spelling, by another. Repeatable."))
 @_edit_option("front", "TAG", msg("Move a tag to the front. Repeatable: the first comes first."))
 @click.option("--where", multiple=True, metavar="TAG", help=msg("Edit only images that have this tag. Repeatable."))
+@click.option("--to", type=PATH_TYPE, metavar="FOLDER", help=msg("Write a copy of the dataset with the edits."))
 @click.option("--in-place", is_flag=True, help=msg("Change the captions themselves, and write an undo file first."))
 @click.option("--undo", type=PATH_TYPE, metavar="FILE", help=msg("Bring captions back as they were before an edit."))
+@click.option("--sheet", type=PATH_TYPE, metavar="FILE.html", help=msg("Write a page with all images, crops and tags."))
 @click.option("--all", "everything", is_flag=True, help=msg("Show every tag and change, not only the first ones."))
 @JSON_OPTION
 @SET_OPTION
@@ -112,6 +122,9 @@ def tags(
     edits = tuple((kind, next(values[kind])) for kind in ctx.meta[_ORDER_KEY])
     wishes = _Wishes(edits=edits, as_json=as_json, **given)
     wishes.check()
+    if wishes.sheet is not None:
+        _write_sheet(recipe, wishes.sheet, wishes.concept, CheckOptions(cache=not no_cache, overrides=overrides))
+        return
     read = read_captioned_recipe(recipe, overrides, get_environment(), cache=not no_cache)
     if wishes.undo is not None:
         _undo(read, wishes.undo, wishes)
@@ -136,6 +149,7 @@ def _edit(read: CaptionedRecipe, wishes: _Wishes) -> None:
     from lorabake.commands.output.tag_edits import format_edits
     from lorabake.commands.output.tags import report_to_json
     from lorabake.jobs import caption_edits
+    from lorabake.jobs.caption_copy import copy_dataset
 
     table = tag_images(read.recipe, read.folders)
     edits = [make_edit(kind, given, table.spellings) for kind, given in wishes.edits]
@@ -145,6 +159,9 @@ def _edit(read: CaptionedRecipe, wishes: _Wishes) -> None:
     if wishes.in_place and plan.files:
         undo = caption_edits.write_in_place(plan, read)
         report = report.model_copy(update={**done, "undo": str(undo)})
+    elif wishes.to is not None:
+        copied = copy_dataset(plan, read, wishes.to)
+        report = report.model_copy(update={**done, "copied_recipe": str(copied)})
     layout = make_text_layout()
     write_out(report_to_json(report) if wishes.as_json else format_edits(report, layout, everything=wishes.everything))
 
@@ -156,3 +173,17 @@ def _undo(read: CaptionedRecipe, undo: Path, wishes: _Wishes) -> None:
 
     report = undo_edits(read, undo)
     write_out(report_to_json(report) if wishes.as_json else format_undo(report, make_text_layout()))
+
+
+def _write_sheet(recipe: Path, path: Path, concept: str | None, options: CheckOptions) -> None:
+    from lorabake.analysis.sheet import make_sheet
+    from lorabake.commands.check import run_check, show_findings
+    from lorabake.commands.output.sheet import write_sheet
+
+    result = run_check(recipe, options, rehearsing=True)
+    if result.recipe is None:
+        show_findings(result)
+    with show_progress() as progress:
+        sheet = make_sheet(result, concept)
+        said = write_sheet(sheet, path, current_translator(), progress)
+    write_out(current_translator()(said))

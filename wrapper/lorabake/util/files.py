@@ -294,6 +294,16 @@ def copy_file(path: Path, place: Path, *, within: Path) -> None:
         replace_with(place, lambda new: shutil.copyfileobj(file, new, 1 << 20), within=within)
 
 
+def link_or_copy(path: Path, place: Path, *, within: Path) -> None:
+    """Give a file another name below ``within``, a new one: a hard link, a copy where the disk has none. Raises
+    OSError."""
+    with _open_parent(place, within) as (name, folder), suppress(OSError):
+        os.link(os.path.realpath(path), name, dst_dir_fd=folder)
+        return
+    with open_file(path) as file:
+        replace_with(place, lambda new: shutil.copyfileobj(file, new, 1 << 20), within=within)
+
+
 def remove_file(path: Path, *, within: Path | None = None, missing_ok: bool = True) -> None:
     """Remove a file, or a link itself. Raises OSError."""
     with suppress(FileNotFoundError) if missing_ok else _do_nothing(), _open_parent(path, within) as (name, folder):

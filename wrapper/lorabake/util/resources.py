@@ -120,6 +120,11 @@ def read_sample_images() -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in found}
 
 
+def read_sheet_asset(name: str) -> str:
+    """The style or the script of the sheet of `lorabake tags`."""
+    return _locate_data("lorabake.commands.output", name).read_bytes().decode("utf-8")
+
+
 def trainer_script_text(name: str) -> str:
     """The same script, to be written somewhere."""
     return _locate_data("lorabake.trainer.scripts", name).read_bytes().decode("utf-8")

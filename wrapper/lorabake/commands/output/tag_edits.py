@@ -83,4 +83,4 @@ def _describe_result(report: CaptionEditReport) -> Message:
         )
     if not report.changes:
         return msg("nothing to write")
-    return msg("nothing was written; change these captions with --in-place")
+    return msg("nothing was written; write a copy with --to FOLDER, or change these captions with --in-place")
