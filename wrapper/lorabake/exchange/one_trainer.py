@@ -394,7 +394,7 @@ class _Config:
         if skip and "clip_skip" not in family.ignored_options:
             self.give("clip_skip", skip + 1, "text_encoder_layer_skip")
         elif skip:
-            self.drop(msg("sd-scripts always uses the last but one layer for SDXL"), "text_encoder_layer_skip")
+            self.drop(msg("sd-scripts always uses the second to last layer for SDXL"), "text_encoder_layer_skip")
         self.same("text_encoder_layer_skip")
 
     def _read_loss_weight(self) -> None:
