@@ -210,4 +210,44 @@ def make_photographs() -> None:
     shutil.copyfile("photos/IMG_0012.jpg", "photos/IMG_0012 (1).jpg")
 
 
-PAGES = {"no-captions.md": make_no_captions, "photographs.md": make_photographs}
+VIEWS = ("close-up", "full body", "three-quarter view")
+
+
+def make_from_kohya_ss() -> None:
+    """A preset as the GUI saves it: mostly its defaults, paths of Windows, numbers as text, and folders by repeats."""
+    write_checkpoint(Path("models/fluffyrock.safetensors"))
+    draw_images("img/10_hmbrgrlora food", 30)
+    for number in range(30):
+        text = f"hmbrgrlora, food, {('plate', 'tray', 'counter')[number % 3]}, {VIEWS[number % 2]}, daylight"
+        Path(f"img/10_hmbrgrlora food/{number + 1:02}.txt").write_text(text, encoding="utf-8")
+    Path("burger-preset.json").write_text(json.dumps(PRESET, indent=2), encoding="utf-8")
+
+
+PRESET: dict[str, object] = {
+    "LoRA_type": "Standard", "adaptive_noise_scale": 0, "additional_parameters": "", "bucket_no_upscale": True,
+    "bucket_reso_steps": 64, "cache_latents": True, "cache_latents_to_disk": False, "caption_dropout_every_n_epochs": 0,
+    "caption_dropout_rate": 0, "caption_extension": ".txt", "clip_skip": 1, "color_aug": False, "conv_alpha": 1,
+    "conv_dim": 1, "debiased_estimation_loss": False, "dim_from_weights": False, "enable_bucket": True, "epoch": 8,
+    "flip_aug": False, "full_bf16": False, "full_fp16": False, "gpu_ids": "", "gradient_accumulation_steps": 1,
+    "gradient_checkpointing": True, "huggingface_token": "", "keep_tokens": "2", "learning_rate": 0.0001,
+    "logging_dir": "C:/kohya/log", "lr_scheduler": "cosine", "lr_scheduler_num_cycles": "", "lr_warmup": 10,
+    "max_bucket_reso": 2048, "max_data_loader_n_workers": "0", "max_token_length": "75", "max_train_epochs": "",
+    "max_train_steps": "", "mem_eff_attn": False, "min_bucket_reso": 256, "min_snr_gamma": 5, "mixed_precision": "fp16",
+    "model_list": "custom", "module_dropout": 0, "multires_noise_iterations": 0, "network_alpha": 16, "network_dim": 32,
+    "network_dropout": 0, "noise_offset": 0.05, "noise_offset_type": "Original", "num_cpu_threads_per_process": 2,
+    "optimizer": "AdamW8bit", "optimizer_args": "", "output_dir": "C:/kohya/out", "output_name": "hmbrgrlora",
+    "persistent_data_loader_workers": False, "pretrained_model_name_or_path": "C:/kohya/models/fluffyrock.safetensors",
+    "prior_loss_weight": 1.0, "reg_data_dir": "", "resume": "", "save_every_n_epochs": 2,
+    "save_model_as": "safetensors",
+    "save_precision": "fp16", "save_state": False, "scale_v_pred_loss_like_noise_pred": False, "sdxl": False,
+    "seed": "1234", "shuffle_caption": True, "text_encoder_lr": 5e-05, "train_batch_size": 2,
+    "train_data_dir": "C:/kohya/img", "training_comment": "trigger: hmbrgrlora", "unet_lr": 0.0001, "v2": False,
+    "v_parameterization": False, "vae_batch_size": 0, "wandb_api_key": "", "weighted_captions": False,
+    "xformers": "xformers",
+}  # fmt: skip
+PAGES = {
+    "from-kohya-ss.md": make_from_kohya_ss,
+    "from-a-lora.md": make_from_a_lora,
+    "no-captions.md": make_no_captions,
+    "photographs.md": make_photographs,
+}

@@ -59,7 +59,7 @@ def _format_counts(report: ImportReport, layout: TextLayout) -> Iterator[str]:
     counts = {fate: sum(key.fate == fate for key in report.keys) for fate in (*COUNTED_FATES, *LISTED_FATES)}
     parts = ", ".join(f"{count} {layout(FATE_WORDS[fate])}" for fate, count in counts.items() if count)
     total = len(report.keys)
-    yield layout(nmsg(total, "{n} key: {parts}", "{n} keys: {parts}", parts=literal(parts)))
+    yield from layout.paragraph(nmsg(total, "{n} key: {parts}", "{n} keys: {parts}", parts=literal(parts)))
 
 
 def _format_group(title: Message, keys: Sequence[ImportedKey], layout: TextLayout) -> Iterator[str]:
