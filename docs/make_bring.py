@@ -247,7 +247,6 @@ PRESET: dict[str, object] = {
 }  # fmt: skip
 PAGES = {
     "from-kohya-ss.md": make_from_kohya_ss,
-    "from-a-lora.md": make_from_a_lora,
     "no-captions.md": make_no_captions,
     "photographs.md": make_photographs,
 }
