@@ -76,6 +76,23 @@ def test_help_lists_every_command_once_and_no_sentence_is_cut_at_80_columns() ->
     assert all(sentence.endswith(".") and "..." not in sentence for _, sentence in shown)
 
 
+def test_help_with_braces_is_found_under_its_template(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The catalogue has the doubled braces of msg; the help shows single ones."""
+    asked: list[str] = []
+
+    class Catalogue:
+        def gettext(self, text: str) -> str:
+            asked.append(text)
+            return text
+
+    class Speech:
+        catalogue = Catalogue()
+
+    monkeypatch.setattr(language, "current_translator", lambda _context: Speech())
+    assert language.translate_help("with {image} or {folder}", click.Context(main)) == "with {image} or {folder}"
+    assert asked == ["with {{image}} or {{folder}}"]
+
+
 def test_an_option_has_the_same_help_everywhere() -> None:
     texts: dict[str, set[str]] = {}
     for command in main.commands.values():
