@@ -42,6 +42,12 @@ FIELDS = {"resolution": "max_resolution", "optimizer_type": "optimizer", "networ
           "cache_text_encoder_outputs": "sdxl_cache_text_encoder_outputs"}  # fmt: skip
 BY_DATASET = {"train_batch_size": "batch_size"}
 ARGUMENTS = {"preset": "LyCORIS_preset", "block_size": "unit", "constraint": "constrain", "algo": "LoRA_type"}
+# Values that optimizers (Prodigy, Adafactor, DAdaptAdam) and LyCORIS have anyway. iA3 has no convolutions.
+ANYWAY = frozenset(
+    {"betas=0.9,0.999", "d_coef=1.0", "warmup_init=0.0", "use_bias_correction=0.0", "decouple=1.0", "decouple=0.0",
+     "safeguard_warmup=0.0", "bypass_mode=0.0", "dora_wd=0.0", "module_dropout=0.0", "rank_dropout=0.0",
+     "rank_dropout_scale=0.0", "train_norm=0.0", "use_scalar=0.0", "use_tucker=0.0", "train_on_input=1.0"}
+)  # fmt: skip
 RATES = ("unet_lr", "text_encoder_lr")
 BUCKETS = ("min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale")
 
@@ -117,6 +123,7 @@ def find_reason(name: str, one: object, theirs: Table, ours: Table) -> str:
         "the same as learning_rate": name in RATES and name not in ours and same(name, one, ours.get("learning_rate")),
         "no effect next to unet_lr and text_encoder_lr": name == "learning_rate" and rates,
         "attention = auto, which takes what this machine has": name in ("xformers", "sdpa"),
+        "decided by this machine, which has no GPU": name == "mixed_precision" and ours.get(name) == "no",
         "no effect without log_with": name == "wandb_run_name" and theirs.get("log_with") not in ("wandb", "all"),
         "no effect without prompts": name == "sample_sampler" and "sample_prompts" not in ours,
         "no effect without enable_bucket": name in BUCKETS and not theirs.get("enable_bucket"),
@@ -137,7 +144,7 @@ def normal(argument: object) -> str:
     name, _, value = str(argument).partition("=")
     if name == "preset" and value.startswith("lycoris-preset-"):  # lorabake's own file of that name
         value = value.split("-")[2].removesuffix(".toml")
-    return f"{name}={plain(value)}"
+    return f"{name}={plain({'True': 1.0, 'False': 0.0}.get(value, value))}"
 
 
 def plain(value: object) -> object:
@@ -161,7 +168,10 @@ def explain(name: str, one: object, other: object, lines: Mapping[str, Table], t
         return "line additional_parameters"
     if name in LISTS:
         parts = [{normal(each) for each in cast("list[object]", value or [])} for value in (one, other)]
-        names = {each.partition("=")[0] for each in parts[0] ^ parts[1]}
+        apart = (parts[0] ^ parts[1]) - ANYWAY
+        if not apart:
+            return "the optimizer's or the network's own default"
+        names = {each.partition("=")[0] for each in apart}
         silent = sorted(each for each in names if not explain_key(ARGUMENTS.get(each, each), lines))
         return f"UNEXPLAINED {silent}" if silent else f"lines of the arguments in {name}"
     return explain_key(name, lines) or explain_key(FIELDS.get(name, name), lines) or f"UNEXPLAINED {one!r} {other!r}"

@@ -15,12 +15,15 @@ from lorabake.errors import MachineError
 from lorabake.exchange.compiled_source import CompiledSource, read_run, take_compiled
 from lorabake.exchange.export import list_own_keys, write_export
 from lorabake.exchange.foreign import Source, Unset
+from lorabake.exchange.import_file import import_file, write_import
 from lorabake.exchange.kohya_gui import list_gui_options, read_kohya_gui
 from lorabake.exchange.kohya_gui_fields import FRESH
 from lorabake.exchange.to_kohya_gui import build_gui_preset
 from lorabake.jobs.run_files import build_run_files
+from lorabake.util import resources
+from lorabake_schemas.export_report import ExportFormat
 from lorabake_schemas.plan import LaunchPlan
-from situations import GPU, project
+from situations import GPU, project, write_pictures
 
 TRAIN: dict[str, Any] = {
     "pretrained_model_name_or_path": "/models/base.safetensors", "network_module": "networks.lora", "network_dim": 16,
@@ -190,3 +193,27 @@ def test_a_run_is_exported_from_its_folder(tmp_path: Path) -> None:
     (root / "plan.json").write_text("{}")
     with pytest.raises(MachineError):
         read_run(root)
+
+
+@pytest.mark.parametrize("to", ["kohya_ss", "sd-scripts"])
+@pytest.mark.parametrize(
+    "more",
+    ['[train]\nmax_grad_norm = 0.0\nmax_train_epochs = 7\n[sample]\nprompts = ["a lamp --w 512"]\n',
+     '[network]\ntype = "lokr"\nfactor = 8\n[[regularization]]\nclass = "food"\nimages = "reg"\n',
+     "[train]\nresolutions = [512, 768]\nlr_warmup_steps = 40\n[network]\nnetwork_train_unet_only = true\n"],
+)  # fmt: skip
+def test_importing_the_export_trains_the_same(more: str, to: ExportFormat, tmp_path: Path) -> None:
+    write_pictures(tmp_path / "project" / "reg")
+    source, folder = source_of(tmp_path, more)
+    report = write_export(source, to, folder, "recipe.toml")
+    name = "train.sh" if to == "sd-scripts" else report.files[0]
+    made = import_file(Source(path=folder / name, content=b""))
+    (tmp_path / "back").mkdir()
+    back = write_import(made, tmp_path / "back" / "recipe.toml", str)
+    examination = check_recipe(back, GPU)
+    _, plan = examination.planned()
+    again = take_compiled(build_run_files(examination, folder).fill_folder(), plan, folder)
+    assert again.datasets == source.datasets
+    defaults = {option.name: option.default for option in resources.load_snapshot().of(source.script)}
+    assert defaults | dict(again.train) == defaults | dict(source.train)
+    assert again.prompts == source.prompts
