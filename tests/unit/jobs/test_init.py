@@ -243,7 +243,6 @@ FAULTS: Mapping[str, type[LorabakeError]] = {
     "missing": MachineError,
     "image.png": RecipeError,
     "preset.json": RecipeError,
-    "only-avif": RecipeError,
     "masks-alone": RecipeError,
 }
 
@@ -253,13 +252,21 @@ def test_what_is_no_dataset_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty" / "sub").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
     (tmp_path / "preset.json").write_text("{}", encoding="utf-8")
-    draw(tmp_path / "only-avif" / "inner", 2, ends=(".avif",))
     draw(tmp_path / "masks-alone" / "masks", 2)
     with pytest.raises(FAULTS[name]) as caught:
         start(tmp_path / name, tmp_path)
     assert caught.value.hint
     assert ("lorabake import" in caught.value.hint) == (name == "preset.json")
     assert list(tmp_path.glob("*.toml")) == []
+
+
+def test_formats_that_sd_scripts_does_not_read_are_drafted_for_prepare(tmp_path: Path) -> None:
+    draw(tmp_path / "phone" / "10_kazelum", 6, tags("kazelum", "1girl"), ends=(".avif",))
+    (tmp_path / "phone" / "model").mkdir()
+    _, path = start(tmp_path / "phone", tmp_path)
+    (concept,) = read(path)["concept"]
+    assert (concept["token"], concept["class"], concept["num_repeats"]) == ("kazelum", "1girl", 10)
+    assert {each.rule for each in check(path).errors} == {"G4.7", "G4.9"}
 
 
 def test_a_folder_that_may_not_be_read(tmp_path: Path) -> None:

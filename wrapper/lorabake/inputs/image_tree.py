@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lorabake.inputs.base_model import inspect_base_model
+from lorabake.inputs.captions import read_caption
 from lorabake.inputs.dataset import ImageFolder, ScanOptions, scan_folders
 from lorabake.inputs.folders import (
     MAX_SUBFOLDERS,
@@ -21,7 +22,14 @@ from lorabake.inputs.folders import (
 )
 from lorabake.inputs.metadata_file import find_metadata_file
 from lorabake.util.files import is_folder
-from lorabake_schemas.dataset import CAPTION_EXTENSION, CaptionProblem, FolderFacts, MetadataOffer, parse_repeat_folder
+from lorabake_schemas.dataset import (
+    CAPTION_EXTENSION,
+    CaptionProblem,
+    FolderFacts,
+    ImageFacts,
+    MetadataOffer,
+    parse_repeat_folder,
+)
 from lorabake_schemas.guide.folder_names import FolderName, find_role, is_structure, read_folder_names
 from lorabake_schemas.machine import BaseFacts
 
@@ -74,7 +82,10 @@ def find_dataset(root: Path, model_folders: Sequence[Path], scanning: ScanOption
     listing = list_folder(root, CAPTION_EXTENSION)
     if listing.problem is not None:
         raise ValueError(listing.problem)
+    unread = _count_unread(listing)
     paths, left_out = _choose_folders(listing)
+    if not any(find_role(path) == "concept" for path in paths):
+        paths += [path for path in unread if find_role(path) == "concept"]
     named = [
         (root / path, _read_own_name(root) if path == "." else name)
         for path, name in zip(paths, read_folder_names(paths), strict=True)
@@ -84,7 +95,7 @@ def find_dataset(root: Path, model_folders: Sequence[Path], scanning: ScanOption
         root,
         tuple(_scan(named, scanning)),
         tuple(find_base_models([root, root.parent, *model_folders])),
-        _count_unread(listing, {root / path for path in paths}),
+        sum((count for path, count in unread.items() if path not in paths), Counter[str]()),
         tuple(root / path for path in left_out),
     )
 
@@ -110,18 +121,20 @@ def _choose_folders(listing: FolderListing) -> tuple[list[str], list[str]]:
     return inside, others
 
 
-def _count_unread(listing: FolderListing, known: Container[Path]) -> Counter[str]:
-    """Of the folders that are ``known`` the check reports them."""
-    counts, ahead, left = Counter[str](), [(listing, 0)], MAX_SUBFOLDERS
+def _count_unread(listing: FolderListing) -> dict[str, Counter[str]]:
+    """The extensions of images that sd-scripts does not read, by the path of their folder."""
+    found, ahead, left = dict[str, Counter[str]](), [(".", listing)], MAX_SUBFOLDERS
     while ahead and left:
-        here, level = ahead.pop()
+        path, here = ahead.pop()
         left -= 1
-        if Path(here.root) not in known:
-            counts.update(file_extension(name).lower() for name in here.ignored)
-        if level < TREE_DEPTH:
-            below = (list_folder(f"{here.root}{os.sep}{name}", CAPTION_EXTENSION) for name in here.folders)
-            ahead += [(each, level + 1) for each in below]
-    return counts
+        if here.ignored:
+            found[path] = Counter(file_extension(name).lower() for name in here.ignored)
+        if path == "." or path.count("/") + 1 < TREE_DEPTH:
+            names = {name: name if path == "." else f"{path}/{name}" for name in reversed(here.folders)}
+            ahead += [
+                (inner, list_folder(f"{here.root}{os.sep}{name}", CAPTION_EXTENSION)) for name, inner in names.items()
+            ]
+    return found
 
 
 def _read_own_name(root: Path) -> FolderName:
@@ -159,7 +172,14 @@ def _scan(named: Sequence[tuple[Path, FolderName]], scanning: ScanOptions) -> It
     for at, found in zip(again, scan_folders([*again.values()], [], scanning).concepts if again else (), strict=True):
         facts[at] = found
     for at, (path, name) in enumerate(named):
-        yield FoundFolder(path, name, facts[at], offers.get(at))
+        yield FoundFolder(path, name, facts[at] if facts[at].images else _read_unread(facts[at]), offers.get(at))
+
+
+def _read_unread(facts: FolderFacts) -> FolderFacts:
+    """A folder with nothing but images that sd-scripts does not read, by their names and captions."""
+    paths = {name: f"{facts.path}{os.sep}{name}" for name in facts.ignored}
+    images = [ImageFacts(name, caption=read_caption(path, CAPTION_EXTENSION)) for name, path in paths.items()]
+    return replace(facts, images=tuple(images))
 
 
 def _find_metadata(path: Path, name: FolderName, facts: FolderFacts) -> MetadataOffer | None:

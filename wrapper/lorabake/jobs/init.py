@@ -75,12 +75,6 @@ def _describe_file(shown: Path, path: Path) -> tuple[Message, tuple[()], Message
 
 def _describe_empty(shown: Path, found: FoundDataset) -> RecipeError:
     hint = msg("add png, jpg, jpeg, webp or bmp files, or pass another folder: `lorabake init FOLDER`")
-    if found.unread:
-        names = [f"{count} {ending}" for ending, count in found.unread.most_common()]
-        said = msg(
-            "sd-scripts reads none of the images in {path}: {names}", path=shown, names=shorten_list(names, 3, literal)
-        )
-        return RecipeError(said, hint=msg("convert them to PNG or JPEG"))
     if found.folders:
         names = [each.path.name for each in found.folders]
         said = msg(

@@ -26,6 +26,7 @@ STYLES: dict[TagStyle, Message] = {
 }
 ROLES = {"regularization": msg("regularization images"), "masks": msg("masks"), "other": msg("not used")}
 MODEL_RULE = "G4.7"
+PREPARED_RULES = frozenset({"G2.2", "G2.3", "G4.9", "S12", "S19.sizes"})  # what a clean copy does not have
 
 
 def make_init_report(path: Path, found: FoundDataset, draft: Draft, result: CheckResult) -> InitReport:
@@ -104,6 +105,11 @@ def _next_steps(report: InitReport, result: CheckResult, layout: TextLayout) -> 
     if not any(folder.captions for folder in report.folders if folder.role == "concept"):
         steps.append(
             msg("to write captions with a tagger or from a template: {command}", command=literal(f"{caption} --help"))
+        )
+    if any(finding.rule in PREPARED_RULES for finding in result.findings):
+        command = shlex.join(["lorabake", "prepare", report.recipe, "--to", "clean"])
+        steps.append(
+            msg("to make a clean copy of the images, converted where needed: {command}", command=literal(command))
         )
     others = [finding for finding in result.errors if finding.rule != MODEL_RULE]
     if others:
