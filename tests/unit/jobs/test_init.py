@@ -243,6 +243,7 @@ FAULTS: Mapping[str, type[LorabakeError]] = {
     "missing": MachineError,
     "image.png": RecipeError,
     "preset.json": RecipeError,
+    "base.safetensors": RecipeError,
     "masks-alone": RecipeError,
 }
 
@@ -251,12 +252,14 @@ FAULTS: Mapping[str, type[LorabakeError]] = {
 def test_what_is_no_dataset_is_named(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty" / "sub").mkdir(parents=True)
     Image.new("RGB", (8, 8)).save(tmp_path / "image.png")
-    (tmp_path / "preset.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "preset.json").write_text('{"LoRA_type": "Standard", "train_data_dir": "x"}', encoding="utf-8")
+    write_base(tmp_path / "base.safetensors")
     draw(tmp_path / "masks-alone" / "masks", 2)
     with pytest.raises(FAULTS[name]) as caught:
         start(tmp_path / name, tmp_path)
     assert caught.value.hint
     assert ("lorabake import" in caught.value.hint) == (name == "preset.json")
+    assert ("--model" in caught.value.hint) == (name == "base.safetensors")
     assert list(tmp_path.glob("*.toml")) == []
 
 

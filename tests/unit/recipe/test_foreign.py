@@ -65,7 +65,7 @@ def test_text_is_not_taken_for_another_file(text: str) -> None:
 def test_a_folder_leads_to_the_recipes_in_it(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         load_recipe(tmp_path)
-    assert "[[concept]]" in (caught.value.hint or "")
+    assert "lorabake init" in (caught.value.hint or "")
     (tmp_path / "mine.toml").touch()
     with pytest.raises(RecipeError) as caught:
         load_recipe(tmp_path)

@@ -94,7 +94,7 @@ def find_dataset(root: Path, model_folders: Sequence[Path], scanning: ScanOption
     return FoundDataset(
         root,
         tuple(_scan(named, scanning)),
-        tuple(find_base_models([root, root.parent, *model_folders])),
+        tuple(find_base_models([root, *root.parents[:2], *model_folders])),
         sum((count for path, count in unread.items() if path not in paths), Counter[str]()),
         tuple(root / path for path in left_out),
     )

@@ -14,15 +14,13 @@ from lorabake.inputs import clip_tokens
 from lorabake.inputs.base_model import inspect_base_model, looks_like_hub_id
 from lorabake.inputs.dataset import ScanOptions
 from lorabake.inputs.image_tree import FoundDataset, find_dataset
-from lorabake.recipe.foreign import START_SIZE, recognize_bytes
+from lorabake.recipe.foreign import START_SIZE, recognize, recognize_bytes
 from lorabake.recipe.writing import create_recipe_file, write_recipe
-from lorabake.util.files import exists, is_file, open_file
+from lorabake.util.files import TOML_LIMIT, exists, is_file, open_file, reason
 from lorabake.util.path_case import recipe_relative_path
 from lorabake_schemas.dataset import IMAGE_EXTENSIONS
 from lorabake_schemas.guide.rules.dataset import FOLDER_PROBLEMS
-from lorabake_schemas.messages import Message, literal, msg, shorten_list
-
-IMPORTED = (".json", ".toml", ".yaml", ".yml", ".sh", ".bat", ".ps1", ".safetensors")
+from lorabake_schemas.messages import literal, msg, shorten_list
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +39,7 @@ def look_around(order: InitOrder, scanning: ScanOptions) -> FoundDataset:
     """
     root = Path(os.path.abspath(Path(order.here, order.folder)))  # noqa: PTH100 - its name counts, and .. has none
     if is_file(root):
-        raise RecipeError(*_describe_file(order.folder, root))
+        raise _describe_file(order.folder, root)
     try:
         found = find_dataset(root, [order.here.absolute()], scanning)
     except ValueError as error:
@@ -55,22 +53,24 @@ def look_around(order: InitOrder, scanning: ScanOptions) -> FoundDataset:
     return found
 
 
-def _describe_file(shown: Path, path: Path) -> tuple[Message, tuple[()], Message]:
+def _describe_file(shown: Path, path: Path) -> RecipeError:
     """A file in the place of a folder: what it is, and the command that takes it."""
-    folder = shown.parent
     if path.suffix.lower() in IMAGE_EXTENSIONS:
         said = msg("{path} is an image, not a folder", path=shown)
-        return said, (), msg("pass its folder: `lorabake init {folder}`", folder=folder)
-    if path.suffix.lower() in IMPORTED:
-        said = msg("{path} is a file, not a folder of images", path=shown)
-        return said, (), msg("to make a recipe of it, run `lorabake import {path}`", path=shown)
+        return RecipeError(said, hint=msg("pass its folder: `lorabake init {folder}`", folder=shown.parent))
     try:
         with open_file(path) as file:
-            what = recognize_bytes(file.read(START_SIZE))
-    except OSError:
-        what = None
-    said = msg("{path} is {what}, not a folder of images", path=shown, what=what[0] if what else msg("a file"))
-    return said, (), msg("pass the folder that contains your images: `lorabake init FOLDER`")
+            start = file.read(START_SIZE)
+            what = recognize_bytes(start) or recognize(start + file.read(TOML_LIMIT))
+    except OSError as error:
+        return RecipeError(msg("cannot read {path}: {why}", path=shown, why=reason(error)))
+    hint = msg("pass the folder that contains your images: `lorabake init FOLDER`")
+    if inspect_base_model(path.name, path.parent).family:
+        hint = msg("pass the folder of your images, too: `lorabake init FOLDER --model {path}`", path=shown)
+    elif what and what.name:
+        hint = msg("to make a recipe of it, run `lorabake import {path}`", path=shown)
+    what_it_is = what.label if what else msg("a file")
+    return RecipeError(msg("{path} is {what}, not a folder of images", path=shown, what=what_it_is), hint=hint)
 
 
 def _describe_empty(shown: Path, found: FoundDataset) -> RecipeError:

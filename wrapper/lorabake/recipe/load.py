@@ -162,7 +162,7 @@ def _advise_for_folder(folder: Path) -> Message:
     names = sorted(each.name for each in folder.glob("*.toml"))
     if names:
         return msg("pass a recipe file in it: {names}", names=shorten_list(names, 5, literal))
-    return msg("a folder of images is written in a recipe as images under [[concept]]; pass the recipe's file")
+    return msg("pass a recipe; `lorabake init {folder}` writes one for a folder of images", folder=folder)
 
 
 def _validate(path: Path, content: bytes, raw: Raw, home: str | None) -> LoadedRecipe:
