@@ -259,6 +259,45 @@ def japanese(root: Path) -> Path:
 
 
 @layout
+def names_alone(root: Path) -> Path:
+    """No captions, and names that mean something."""
+    draw(root / "cat", 6)
+    draw(root / "dog", 6, first=20)
+    return root
+
+
+@layout
+def artist_in_front(root: Path) -> Path:
+    return draw(root / "set", 12, lambda n: f"by nkwash, {('cat', 'city', 'tree')[n % 3]}, {SEEN[n % 10]}")
+
+
+@layout
+def portuguese_sentences(root: Path) -> Path:
+    return draw(root / "fotos", 12, lambda n: f"uma foto de zkwmaria em uma praia com {n} pessoas, de vestido azul")
+
+
+@layout
+def named_like_something_else(root: Path) -> Path:
+    draw(root / "model", 8, tags("qqx", "1girl"))
+    return root
+
+
+@layout
+def deep_inside(root: Path) -> Path:
+    draw(root / "train" / "series" / "char" / "img" / "10_xqzz", 8, tags("xqzz", "1girl"))
+    return root
+
+
+@layout
+def links(root: Path) -> Path:
+    """A link to the folder itself, and another name of a subfolder."""
+    draw(root / "10_qqx vase", 8, tags("qqx", "vase"))
+    (root / "loop").symlink_to(root)
+    (root / "20_again vase").symlink_to(root / "10_qqx vase")
+    return root
+
+
+@layout
 def one_image(root: Path) -> Path:
     return draw(root / "x", 1)
 

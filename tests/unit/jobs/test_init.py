@@ -90,6 +90,12 @@ SEEN: Mapping[str, tuple[str, list[tuple[str | None, str | None, str | None, str
     "images_and_leftovers": ("object", [("kttlx", None, "kettle", "kettle")]),
     "two_levels_and_mixed_formats": ("character", [("kazelum", None, "1girl", "datasets/my set/img")]),
     "japanese": ("object", [("灯台ルミ", None, "建物", "10_灯台 建物")]),
+    "names_alone": ("character", [("cat", None, None, "cat"), ("dog", None, None, "dog")]),
+    "artist_in_front": ("style", [("by nkwash", None, None, "set")]),
+    "portuguese_sentences": ("object", [("zkwmaria", None, None, "fotos")]),
+    "named_like_something_else": ("character", [("qqx", None, "1girl", "model")]),
+    "deep_inside": ("character", [("xqzz", None, "1girl", "train/series/char/img/10_xqzz")]),
+    "links": ("object", [("qqx", None, "vase", "10_qqx vase")]),
     "separator_captions": ("character", [("lumgirl", None, None, "set")]),
 }
 

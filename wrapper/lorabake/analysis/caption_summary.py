@@ -16,7 +16,14 @@ from lorabake_schemas.guide.tags import (
     normalize_tag,
     split_tags,
 )
-from lorabake_schemas.guide.vocabulary import Board, get_kind_tags, is_common_tag, is_feature, load_vocabulary
+from lorabake_schemas.guide.vocabulary import (
+    Board,
+    get_kind_tags,
+    is_artist,
+    is_common_tag,
+    is_feature,
+    load_vocabulary,
+)
 from lorabake_schemas.recipe import TagStyle
 
 BOARDS: tuple[Board, Board] = ("e621", "danbooru")
@@ -154,7 +161,7 @@ def find_trigger(summary: CaptionSummary, is_known: IsKnown) -> str | None:
             for tag in summary.front
             if (tag.casefold() in RARE_WORDS or not is_known(tag))
             and not has_sentence_words(tag)
-            and not is_common_tag(normalize_tag(tag))
+            and (is_artist(normalize_tag(tag)) or not is_common_tag(normalize_tag(tag)))
         ),
         None,
     )

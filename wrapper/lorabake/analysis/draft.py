@@ -28,7 +28,7 @@ from lorabake_schemas.families.registry import list_family_names
 from lorabake_schemas.guide.folder_names import is_structure
 from lorabake_schemas.guide.rules.trigger import make_unknown_word
 from lorabake_schemas.guide.tags import normalize_tag
-from lorabake_schemas.guide.vocabulary import get_kind_tags, is_clothing, is_common_tag
+from lorabake_schemas.guide.vocabulary import get_kind_tags, is_artist, is_clothing, is_common_tag
 from lorabake_schemas.machine import Family
 from lorabake_schemas.messages import Message, literal, msg, shorten_list
 from lorabake_schemas.recipe import RecipeKind
@@ -97,7 +97,7 @@ def draft_recipe(
     if token:
         drafts = [name_subject(each, answers.token or token) for each in drafts]
     nameless = [not each.captioned and bool(each.token) and not each.class_ for each in drafts]
-    class_ = PERSON if kind == "character" else ""
+    class_ = PERSON if kind == "character" and len({each.token for each in drafts}) == 1 else ""
     drafts = [
         replace(each, class_=class_ or None) if bare else each for each, bare in zip(drafts, nameless, strict=True)
     ]
@@ -126,10 +126,13 @@ def choose_kind(found: FoundDataset, drafts: Sequence[ConceptDraft], answers: An
     if len({each.outfit for each in drafts if each.outfit}) > 1:
         return "outfits", True
     classes = [normalize_tag(each.class_ or each.folder.name.class_ or "") for each in drafts]
+    tokens = [normalize_tag(each.token or "") for each in drafts]
+    if any(map(is_artist, tokens)):
+        return "style", True
     words = [*classes, *(normalize_tag(each.folder.path.name) for each in drafts), normalize_tag(found.root.name)]
     if any(map(_STYLE_NAME.fullmatch, words)):
         return "style", True
-    for word in filter(None, classes):
+    for word in filter(None, (*classes, *tokens)):
         if kind := _find_kind_of_class(word):
             return kind, True
     return _guess_kind(drafts)

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 from lorabake.analysis.caption_summary import CaptionSummary, IsKnown, find_trigger, summarize_captions
 from lorabake.inputs.image_tree import FoundDataset, FoundFolder
-from lorabake_schemas.guide.tags import normalize_tag, split_tags
+from lorabake_schemas.guide.tags import has_sentence_words, normalize_tag, split_tags
 from lorabake_schemas.guide.vocabulary import is_common_tag
 from lorabake_schemas.recipe import RecipeKind
 
@@ -119,7 +119,7 @@ def _find_class(draft: ConceptDraft, is_known: IsKnown) -> str | None:
     if summary.natural:
         found = _find_following_words(draft)
         word = found.pop() if len(found) == 1 else ""
-        return own or (word if word and is_known(word) else None)
+        return own or (word if word and is_known(word) and not has_sentence_words(word) else None)
     if own and normalize_tag(own) in map(normalize_tag, summary.front):
         return _spell_as_captions(summary, own)
     if share_with(draft, draft.token or "") <= FEW:

@@ -33,7 +33,7 @@ from lorabake_schemas.dataset import (
 from lorabake_schemas.guide.folder_names import FolderName, find_role, is_structure, read_folder_names
 from lorabake_schemas.machine import BaseFacts
 
-TREE_DEPTH = 3  # Series/Character/1_Outfit
+TREE_DEPTH = 5  # train/Series/Character/img/1_Outfit; no more than MAX_SUBFOLDERS are looked into
 MODEL_FOLDERS = ("model", "models", "checkpoint", "checkpoints", "base", "stable-diffusion", "ckpt")  # any case
 MAX_MODELS, MAX_FOLDERS_SEARCHED = 40, 12
 NEARBY_ROLES = ("regularization", "masks")
@@ -84,11 +84,14 @@ def find_dataset(root: Path, model_folders: Sequence[Path], scanning: ScanOption
         raise ValueError(listing.problem)
     unread = _count_unread(listing)
     paths, left_out = _choose_folders(listing)
-    if not any(find_role(path) == "concept" for path in paths):
-        paths += [path for path in unread if find_role(path) == "concept"]
+    names = read_folder_names(paths)
+    if not any(name.role == "concept" for name in names):  # models/, old/: names like any other where nothing else is
+        names = tuple(FolderName() if name.role == "other" else name for name in names)
+    if not any(name.role == "concept" for name in names):
+        more = [path for path in unread if find_role(path) == "concept"]
+        paths, names = [*paths, *more], (*names, *read_folder_names(more))
     named = [
-        (root / path, _read_own_name(root) if path == "." else name)
-        for path, name in zip(paths, read_folder_names(paths), strict=True)
+        (root / path, _read_own_name(root) if path == "." else name) for path, name in zip(paths, names, strict=True)
     ]
     named += _find_nearby(root)
     return FoundDataset(
@@ -106,12 +109,12 @@ def _choose_folders(listing: FolderListing) -> tuple[list[str], list[str]]:
     Where there are kohya's ``N_`` folders, images next to them are not for training (sd-scripts' train_data_dir). Else
     images of the root are the dataset, and subfolders may be anything.
     """
-    below = list(list_image_folders(listing, TREE_DEPTH))
+    below = _drop_links(listing, list_image_folders(listing, TREE_DEPTH))
     others = [path for path in below if find_role(path) == "other"]
     inside = [path for path in below if path not in others]
     concepts = [path for path in inside if find_role(path) == "concept"]
     numbered = [path for path in concepts if parse_repeat_folder(path.rpartition("/")[2])]
-    if not listing.images and not concepts:  # models/, old/: names like any other where there is nothing else
+    if not listing.images and not concepts:
         return [*inside, *others], []
     if numbered:
         dropped = [path for path in concepts if path not in numbered]
@@ -119,6 +122,14 @@ def _choose_folders(listing: FolderListing) -> tuple[list[str], list[str]]:
     if listing.images:
         return [".", *(path for path in inside if path not in concepts)], [*concepts, *others]
     return inside, others
+
+
+def _drop_links(listing: FolderListing, paths: Iterable[str]) -> list[str]:
+    """Without other names of the same folders: a link may lead to one above it."""
+    first = {os.path.realpath(listing.root): ""}
+    for path in paths:
+        first.setdefault(os.path.realpath(f"{listing.root}{os.sep}{path}"), path)
+    return [path for path in first.values() if path]
 
 
 def _count_unread(listing: FolderListing) -> dict[str, Counter[str]]:
