@@ -38,6 +38,7 @@ WRITTEN = {
     "prepare.md",
     "resuming.md",
     "run-folder.md",
+    "tags.md",
     "trainer.md",
     "trouble.md",
     "watching.md",

@@ -39,7 +39,7 @@ def copy_dataset(plan: EditPlan, read: CaptionedRecipe, place: Path) -> Path:
     metadata file stay where they are, since that file names them; it is copied. Captions that links lead to are copied
     as files. Raises MachineError if ``place`` exists, and whatever the disk refuses.
     """
-    place = Path(os.path.abspath(place))  # noqa: PTH100 - links stay
+    given, place = place, Path(os.path.abspath(place))  # noqa: PTH100 - links stay
     if exists(place):
         raise MachineError(msg("{path} already exists", path=place), msg("choose a new folder"))
     part = place.with_name(f".{place.name}.lorabake-part")
@@ -52,7 +52,7 @@ def copy_dataset(plan: EditPlan, read: CaptionedRecipe, place: Path) -> Path:
         move_file(part, place, within=place.parent)
     except OSError as error:
         raise disk_error(error, msg("cannot write {path}: {why}", path=place, why=reason(error))) from error
-    return place / read.loaded.path.name
+    return given / read.loaded.path.name
 
 
 def _copy_folders(plan: EditPlan, read: CaptionedRecipe, part: Path, place: Path) -> NewPlaces:
