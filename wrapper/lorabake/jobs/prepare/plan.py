@@ -37,7 +37,6 @@ from lorabake_schemas.recipe import Concept, Recipe, Regularization
 # the resolution can be raised later without starting over (ours).
 LARGEST, MARGIN = 2.0, 1.5
 MAX_PIXELS = 1 << 26  # of an enlarged image; a stripe of one pixel would become far more
-ROUNDING = 1e-6  # what a product of floats may be above the whole number that is meant
 SPARE = 1.02  # of the estimated size
 AlphaChoice = Literal["flatten", "mask", "keep"]
 NOTHING_MADE = FolderState({}, (), ())
@@ -236,7 +235,7 @@ def _make_target_finder(assigners: Sequence[Assign]) -> Callable[[Size], Target 
         if best.scale > MAX_UPSCALE:
             fits = best.resized[0] * best.resized[1] <= MAX_PIXELS
             return Target(best.resized, "enlarged") if fits else None
-        width, height = (math.ceil(side * best.scale * MARGIN - ROUNDING) for side in size)
+        width, height = (math.ceil(side * best.scale * MARGIN) for side in size)
         return Target((width, height), "reduced")
 
     return find_target
