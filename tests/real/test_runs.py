@@ -26,10 +26,12 @@ from PIL import Image
 from safetensors import safe_open
 
 from lorabake.analysis.check import check_recipe
+from lorabake.exchange.trained import TrainerFacts, describe_plan, iter_differences
 from lorabake.jobs import quickstart_files as quickstart
 from lorabake.trainer.install import Trainer
 from lorabake.util import machine, resources
 from lorabake.util.environment import make_child_env, read_environment
+from lorabake_schemas.families.registry import get_family
 from lorabake_schemas.machine import Family
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.record import Inputs, Record
@@ -232,6 +234,37 @@ def led_back(case: Case, result: Result, run: Path, cache: Path) -> None:
     assert known["output"] == f"output/{case.name}.safetensors"
 
 
+# What no LoRA can contain, and where its images and its model are.
+UNKNOWABLE = frozenset({
+    "image_dir", "metadata_file", "pretrained_model_name_or_path", "tokenizer_cache_dir", "caption_dropout_rate",
+    "caption_tag_dropout_rate", "lr_scheduler_num_cycles", "save_every_n_steps", "save_every_n_epochs",
+    "sample_prompts", "sample_every_n_steps",
+})  # fmt: skip
+RECOVERED = 40  # settings at least
+
+
+def imported_back(case: Case, recipe: Path, run: Path, base: Path, cache: Path) -> None:
+    """The LoRA alone, its images and its base model give a recipe that trains the same, but for what is unknowable."""
+    lora, made = run / "output" / f"{case.name}.safetensors", recipe.parent / "imported.toml"
+    argv = [sys.executable, "-m", "lorabake", "import", str(lora), "-o", str(made), "--images", str(recipe.parent)]
+    env = make_child_env(read_environment(), LORABAKE_HOME=str(cache))
+    done = subprocess.run(
+        [*argv, "--model", str(base), "--json"], env=env, check=False, capture_output=True, text=True, encoding="utf-8"
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert {line["key"] for line in json.loads(done.stdout)["missing"]} <= {"base.model", "kind", "others"}
+    found = [check_recipe(path, machine.detect_machine(read_environment())).plan for path in (recipe, made)]
+    snapshot, family = resources.load_snapshot(), get_family(case.family)
+    options = {option.name: option for option in snapshot.of(family.script)}
+    facts = TrainerFacts(options, snapshot.dataset, snapshot.signatures, family)
+    plans = [plan for plan in found if plan]
+    assert len(plans) == 2
+    one, two = (describe_plan(plan, facts) for plan in plans)
+    assert {name for name, *_ in iter_differences(one, two)} <= UNKNOWABLE
+    settings, again = ({(each.option, str(each.value)) for each in plan.train} for plan in plans)
+    assert len(settings & again) + len(one.images[0]) >= RECOVERED
+
+
 # Reads what sd-scripts wrote for TensorBoard with TensorBoard's own code, in the trainer's Python.
 BOARD = """\
 import json, sys
@@ -316,6 +349,7 @@ def test_sd15_lora_with_prodigy(
     tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: Path, trainer: Trainer
 ) -> None:
     result = go(SD15, tmp_path, cache, base_of, table)
+    imported_back(SD15, tmp_path / "recipe.toml", tmp_path / "run", base_of(SD15), cache)
     equal_to_tensorboard(result, tmp_path / "run", trainer)
     assert result.metadata["ss_optimizer"].startswith("prodigyopt.prodigy.Prodigy")
     assert result.metadata["ss_network_module"] == "networks.lora"
@@ -331,6 +365,7 @@ def test_sd15_locon_with_two_concepts_and_regularization(
     tmp_path: Path, cache: Path, base_of: Callable[[Case], Path], table: Path
 ) -> None:
     result = go(LOCON, tmp_path, cache, base_of, table)
+    imported_back(LOCON, tmp_path / "recipe.toml", tmp_path / "run", base_of(LOCON), cache)
     assert result.metadata["ss_network_module"] == "lycoris.kohya"
     assert json.loads(result.metadata["ss_tag_frequency"])["balloon"]["skyballoon"] == SHARE_OF_PICTURES
     assert int(result.metadata["ss_num_reg_images"]) > 0

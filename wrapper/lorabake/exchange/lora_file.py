@@ -235,7 +235,7 @@ def _find_base(source: Source, base: BaseModelInfo) -> FoundBase | None:
     if is_model_folder(named):
         return FoundBase(named, msg("named by --model; a folder has no hash"), False)
     if not is_file(named):
-        return find_base_model(base, [named])
+        return find_base_model(base, [named.absolute()])
     if base.sha256 is None:
         return FoundBase(named, msg("named by --model; the metadata has no hash to compare it with"), True)
     if hash_file(named) == base.sha256:
@@ -349,4 +349,4 @@ def _list_unknowable(ledger: Ledger, trained: Trained, source: Source) -> Iterat
     scheduler = _get(ledger, "lr_scheduler")
     keys += [key for name, key in _SCHEDULER_KEYS.items() if scheduler == name]
     said = msg("no LoRA has these keys, so they are lorabake's defaults: {keys}", keys=join_list(sorted(keys)))
-    yield _miss("sample", said)
+    yield _miss("others", said)

@@ -14,9 +14,11 @@ from collections.abc import Mapping
 from lorabake.exchange.convert import list_script_options, to_argument, to_number, to_numbers, to_whole
 from lorabake.exchange.foreign import UNSET, Given
 from lorabake.exchange.ledger import Ledger
+from lorabake.exchange.trained import NEUTRAL_VALUES
 from lorabake.lora.metadata import as_table, parse_digest, parse_json_value, parse_own_comment
 from lorabake_schemas.families.registry import list_families
 from lorabake_schemas.messages import Message, escape_undecodable, msg
+from lorabake_schemas.recipe_keys import find_option_key
 from lorabake_schemas.sd_scripts import OPTIMIZER_CLASSES
 
 OPTION_BY_KEY = {"ss_debiased_estimation": "debiased_estimation_loss"}
@@ -78,13 +80,15 @@ def read_options(ledger: Ledger, metadata: Mapping[str, str]) -> None:
 
 
 def take_recorded(ledger: Ledger, key: str, option: str | None = None) -> None:
-    """A key that is named like its option. None is what sd-scripts itself does without the option."""
+    """A key that is named like its option. None is what sd-scripts itself does without it, which a recipe has to say
+    where lorabake would do something else."""
     option = option or OPTION_BY_KEY.get(key, key.removeprefix("ss_"))
     if option not in list_script_options() or option in ledger.options:
         return
     if ledger.get(key) is None:
         ledger.settle(key)
-        ledger.options[option] = Given(value=UNSET, keys=(key,))
+        value = NEUTRAL_VALUES.get(option, UNSET) if find_option_key(option) else UNSET
+        ledger.options[option] = Given(value=value, keys=(key,), written="None")
     else:
         ledger.take_option(key, option)
 

@@ -11,6 +11,7 @@ from lorabake.errors import RecipeError
 from lorabake.exchange.ai_toolkit import read_ai_toolkit
 from lorabake.exchange.easy import read_easy
 from lorabake.exchange.kohya_gui import read_kohya_gui
+from lorabake.exchange.lora_file import read_lora_file
 from lorabake.exchange.lora_scripts import read_lora_scripts
 from lorabake.exchange.one_trainer import read_one_trainer
 from lorabake.exchange.sd_toml import read_config_file, read_dataset_config
@@ -36,6 +37,7 @@ READERS: Mapping[str, Reader] = MappingProxyType(
         "lora-scripts": read_lora_scripts,
         "one-trainer": read_one_trainer,
         "ai-toolkit": read_ai_toolkit,
+        "lora": read_lora_file,
     }
 )
 

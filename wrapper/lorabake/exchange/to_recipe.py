@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import PureWindowsPath
+from pathlib import Path, PureWindowsPath
 
+from lorabake.exchange.base_search import find_base_model, is_model_folder
 from lorabake.exchange.draft import (
     PLACEHOLDER_MODEL,
     Draft,
@@ -23,11 +24,13 @@ from lorabake.exchange.stand_ins import list_stand_ins, train_on
 from lorabake.exchange.trained import TrainerFacts
 from lorabake.inputs.base_model import inspect_base_model
 from lorabake.util import resources
+from lorabake.util.files import is_folder
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.families.known_models import guess_family
 from lorabake_schemas.families.model_family import ModelFamily
 from lorabake_schemas.families.registry import DEFAULT_FAMILY, find_family_of_run, get_family, list_families
 from lorabake_schemas.import_report import ImportedKey, ImportReport
+from lorabake_schemas.inspection import BaseModelInfo
 from lorabake_schemas.messages import Message, literal, msg
 
 _STYLE_NAMES = re.compile(r"style|artist|estilo", re.IGNORECASE)
@@ -130,13 +133,23 @@ def _put_basics(draft: Draft, config: ForeignConfig, source: Source, missing: li
     draft.put(("kind",), kind)
     assumed = msg("no other program has it; change it if something else is trained")
     missing.append(ImportedKey(key="kind", value=kind, fate="unknown", to="kind", why=assumed))
-    if source.model is not None:
+    if source.model is not None and not _is_searched(source.model, draft):
         given = draft.values.get("pretrained_model_name_or_path")
         draft.put(("base", "model"), str(source.model), given and given.given)
     elif not get_value(draft.content, ("base", "model")):
         draft.put(("base", "model"), PLACEHOLDER_MODEL)
         why = msg("the source does not name the base model")
         missing.append(ImportedKey(key="base.model", value=PLACEHOLDER_MODEL, fate="unknown", to="base.model", why=why))
+
+
+def _is_searched(place: Path, draft: Draft) -> bool:
+    """Whether the user named a folder of models in which the reader, or this, finds the one that the file names."""
+    named = str(get_value(draft.content, ("base", "model")) or "")
+    if not named or not is_folder(place) or is_model_folder(place):
+        return False
+    if not Path(named).is_absolute() and (found := find_base_model(BaseModelInfo(name=named), [place])):
+        draft.put(("base", "model"), str(found.path))
+    return True
 
 
 def _write_head(config: ForeignConfig, source: Source, missing: list[ImportedKey]) -> tuple[Message, ...]:

@@ -27,6 +27,7 @@ FATE_WORDS: dict[str, Message] = {
     "default": msg("left out: the same as lorabake's default"),
 }
 MAX_VALUE = 40  # characters of a value
+MERGED = 3  # keys with the same reason
 
 
 def import_to_json(report: ImportReport) -> str:
@@ -43,7 +44,7 @@ def format_import(
     for fate in fates:
         keys = [key for key in report.keys if key.fate == fate]
         shown = [key for key in keys if verbose or key.why != _EMPTY]
-        lines += _format_group(FATE_WORDS[fate], shown, layout)
+        lines += _format_group(FATE_WORDS[fate], shown if verbose else _merge_keys(shown), layout)
     lines += _format_added([key for key in report.added if verbose or key.to], layout)
     lines += _format_group(msg("to fill in or to check"), report.missing, layout)
     if not verbose:
@@ -60,6 +61,19 @@ def _format_counts(report: ImportReport, layout: TextLayout) -> Iterator[str]:
     parts = ", ".join(f"{count} {layout(FATE_WORDS[fate])}" for fate, count in counts.items() if count)
     total = len(report.keys)
     yield from layout.paragraph(nmsg(total, "{n} key: {parts}", "{n} keys: {parts}", parts=literal(parts)))
+
+
+def _merge_keys(keys: Sequence[ImportedKey]) -> list[ImportedKey]:
+    """Those that have nothing but the same reason in common as one line, where its first one is."""
+    alike: dict[str, list[ImportedKey]] = {}
+    for key in keys:
+        mergeable = key.why and key.to is None and key.trained is None
+        alike.setdefault(key.why if mergeable and key.why else f"{id(key)}", []).append(key)
+    merged: list[ImportedKey] = []
+    for group in alike.values():
+        names = ", ".join(key.key for key in group)
+        merged += group if len(group) < MERGED else [group[0].model_copy(update={"key": names, "value": ""})]
+    return merged
 
 
 def _format_group(title: Message, keys: Sequence[ImportedKey], layout: TextLayout) -> Iterator[str]:

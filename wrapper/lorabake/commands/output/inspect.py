@@ -10,6 +10,7 @@ import click
 
 from lorabake.commands.output.layout import TextLayout, bold, count_cells, format_file_size, pad_text
 from lorabake.lora.metadata import parse_own_comment
+from lorabake_schemas.families.registry import list_family_names
 from lorabake_schemas.inspection import (
     BaseModelInfo,
     DatasetInfo,
@@ -80,7 +81,8 @@ def _iter_file_lines(file: Inspection, page: TextLayout, here: Path) -> Iterator
     for group, heading in GROUP_HEADINGS.items():
         yield from _iter_section(heading, _iter_group_rows(group, file), page)
     if file.kind in {"lora", "pickle"}:
-        yield from _iter_section(msg("On this machine"), _iter_run_rows(file, here), page)
+        rows = (*_iter_run_rows(file, here), *_iter_import_rows(file))
+        yield from _iter_section(msg("On this machine"), rows, page)
 
 
 def _describe_size(size: int, network: LoraNetwork) -> Message:
@@ -247,6 +249,12 @@ def _iter_run_rows(file: Inspection, here: Path) -> Iterator[Row]:
         yield "", f"lorabake diff {first} {others[0]}"
     for run, folder in zip(file.runs[1:], folders[1:], strict=True):
         yield msg("also"), _describe_run(run, folder)
+
+
+def _iter_import_rows(file: Inspection) -> Iterator[Row]:
+    """How to get a recipe, of a LoRA that can be trained again."""
+    if file.kind == "lora" and file.family in list_family_names():
+        yield msg("to a recipe"), f"lorabake import {shlex.quote(file.file)}"
 
 
 def _relative_folder(folder: str, here: Path) -> str:
