@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import re
 import shlex
@@ -26,6 +27,7 @@ from PIL import Image, ImageDraw
 
 from lorabake.cli import main
 from lorabake.util import machine
+from lorabake.util.hashing import digest_file
 from lorabake_schemas.machine import Gpu, MachineFacts
 
 DOCS = Path(__file__).resolve().parent
@@ -129,18 +131,24 @@ def _run(line: str, language: str) -> list[str]:
     return lines[: int(head[1]) if head else None]
 
 
-def write_checkpoint(path: Path) -> None:
-    """The header of an SD1.5 checkpoint over two tiny tensors: only headers are read."""
+def write_checkpoint(path: Path, padding: int = 1) -> None:
+    """The header of an SD1.5 checkpoint over small tensors: only headers are read."""
     layer = "model.diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
-    shapes = {"cond_stage_model.transformer.a": [1], layer: [1, 768]}
-    header: dict[str, object] = {}
+    write_safetensors(path, {"cond_stage_model.transformer.a": [padding], layer: [1, 768]}, {})
+
+
+def write_safetensors(path: Path, shapes: Mapping[str, list[int]], metadata: Mapping[str, str]) -> None:
+    """Tensors of zeros, which take no space on most disks."""
+    header: dict[str, object] = {"__metadata__": metadata} if metadata else {}
     end = 0
     for name, shape in shapes.items():
-        start, end = end, end + 2 * shape[-1]
+        start, end = end, end + 2 * math.prod(shape)
         header[name] = {"dtype": "F16", "shape": shape, "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(len(text).to_bytes(8, "little") + text + bytes(end))
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        file.truncate(8 + len(text) + end)
 
 
 def draw_images(folder: str, count: int, name: str = "{:02}.png") -> None:
@@ -245,7 +253,41 @@ PRESET: dict[str, object] = {
     "v_parameterization": False, "vae_batch_size": 0, "wandb_api_key": "", "weighted_captions": False,
     "xformers": "xformers",
 }  # fmt: skip
+
+
+def make_from_a_lora() -> None:
+    """A LoRA as sd-scripts writes it, over two tensors; its base model in a folder of models, and new images."""
+    model = Path("models/sd15/fluffyrock-e184.safetensors")
+    write_checkpoint(model, padding=1 << 26)  # a search leaves smaller files out
+    draw_images("photos", 20)
+    for image in Path("photos").glob("*.png"):
+        image.with_suffix(".txt").write_text("ashlora, woman, sitting, park", encoding="utf-8")
+    module = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    text = "lora_te_text_model_encoder_layers_0_self_attn_q_proj"
+    shapes = {f"{name}.lora_down.weight": [16, 768] for name in (module, text)}
+    subset = {
+        "img_count": 24, "num_repeats": 5, "flip_aug": True, "shuffle_caption": True, "keep_tokens": 2,
+        "image_dir": "5_ashlora woman", "class_tokens": "ashlora woman", "is_reg": False,
+    }  # fmt: skip
+    dataset = {
+        "batch_size_per_device": 2, "resolution": [512, 512], "enable_bucket": True, "min_bucket_reso": 256,
+        "max_bucket_reso": 1024, "subsets": [subset],
+    }  # fmt: skip
+    metadata = {
+        "ss_output_name": "ash", "ss_sd_model_name": model.name, "ss_network_module": "networks.lora",
+        "ss_network_dim": "16", "ss_network_alpha": "8.0", "ss_learning_rate": "0.0003", "ss_unet_lr": "None",
+        "ss_text_encoder_lr": "5e-05", "ss_lr_scheduler": "cosine", "ss_lr_warmup_steps": "0", "ss_seed": "42",
+        "ss_optimizer": "torch.optim.adamw.AdamW(weight_decay=0.05)", "ss_max_train_steps": "600",
+        "ss_num_epochs": "10", "ss_num_batches_per_epoch": "60", "ss_min_snr_gamma": "5.0", "ss_steps": "600",
+        "ss_noise_offset": "None", "ss_clip_skip": "1", "ss_mixed_precision": "fp16", "ss_epoch": "10",
+        "ss_session_id": "1630417423", "ss_training_started_at": "1795909878.0", "ss_base_model_version": "sd_v1",
+        "ss_datasets": json.dumps([dataset]), "ss_new_sd_model_hash": digest_file(model, model.name).sha256,
+    }  # fmt: skip
+    write_safetensors(Path("ash.safetensors"), shapes, metadata)
+
+
 PAGES = {
+    "from-a-lora.md": make_from_a_lora,
     "from-kohya-ss.md": make_from_kohya_ss,
     "no-captions.md": make_no_captions,
     "photographs.md": make_photographs,

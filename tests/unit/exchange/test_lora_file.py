@@ -16,6 +16,8 @@ from lorabake.errors import RecipeError
 from lorabake.exchange.base_search import find_base_model, read_short_hash
 from lorabake.exchange.foreign import UNSET, ForeignConfig, Options, Source, Unset
 from lorabake.exchange.lora_file import TENSORS, read_lora_file
+from lorabake.lora.metadata import training_comment
+from lorabake.runs.index import INDEX_FILE
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.inspection import BaseModelInfo
 
@@ -190,7 +192,7 @@ def test_a_file_without_metadata_has_its_network(tmp_path: Path) -> None:
         "network_args": ("algo=locon", "conv_dim=4", "conv_alpha=4", "dora_wd=True"), "save_precision": "fp16",
     }  # fmt: skip
     assert config.name == "lum"
-    assert {"train", "base.model", "concept.images"} <= {line.key for line in config.missing}
+    assert {line.key for line in config.missing} == {"train"}  # images and model: whatever the source
 
 
 def test_tensors_are_right_where_the_metadata_contradicts(tmp_path: Path) -> None:
@@ -375,6 +377,25 @@ def test_many_keys_are_bounded(tmp_path: Path) -> None:
     config = read(path)
     assert len(config.keys) <= 1000
     assert "metadata" in {line.key for line in config.missing}
+
+
+# The run that made it
+
+
+def test_the_run_that_made_it_is_named(tmp_path: Path) -> None:
+    digest, run = "ab" * 32, tmp_path / "runs" / "lum-001"
+    run.mkdir(parents=True)
+    (run / "record.json").write_text(json.dumps({"digest": digest}), encoding="utf-8")
+    (tmp_path / INDEX_FILE).write_text(json.dumps({"run": str(run), "digest": digest}) + "\n", encoding="utf-8")
+    given = metadata(ss_training_comment=training_comment("mine", digest))
+    path = write(tmp_path / "lum.safetensors", SMALL, given)
+    config = read(path, runs=tmp_path)
+    (line,) = (line for line in config.missing if line.key == "recipe")
+    assert str(run) in str(line.why)
+    assert values(config.options)["training_comment"] == "mine"
+    (run / "record.json").unlink()
+    for home in (tmp_path, None):
+        assert "recipe" not in {line.key for line in read(path, runs=home).missing}
 
 
 # The base model

@@ -38,7 +38,12 @@ from lorabake_schemas.messages import msg
     "--dataset", type=PATH_TYPE, metavar="FILE", help=msg("sd-scripts' dataset configuration that belongs to it.")
 )
 @click.option("--images", type=PATH_TYPE, metavar="FOLDER", help=msg("Folder of the images, in place of the file's."))
-@click.option("--model", type=PATH_TYPE, metavar="FILE", help=msg("Base model, in place of the file's."))
+@click.option(
+    "--model",
+    type=PATH_TYPE,
+    metavar="PATH",
+    help=msg("Base model, in place of the file's, or a folder to search it in."),
+)
 @click.option(
     "--faithful", is_flag=True, help=msg("Take what its program really trained with, also where that was a mistake.")
 )
@@ -57,9 +62,18 @@ def import_(  # noqa: PLR0913, PLR0917 - each is an option
     from lorabake.commands.output.imports import format_import, import_to_json
     from lorabake.exchange.foreign import Source
     from lorabake.exchange.import_file import import_file, write_import
+    from lorabake.util.paths import lorabake_home
 
     env = get_environment()
-    source = Source(path=file, content=b"", home=env.get("HOME"), images=images, model=model, dataset=dataset)
+    source = Source(
+        path=file,
+        content=b"",
+        home=env.get("HOME"),
+        images=images,
+        model=model,
+        dataset=dataset,
+        runs=lorabake_home(env),
+    )
     made, layout = import_file(source, faithful=faithful), make_text_layout()
     recipe = write_import(made, output, layout)
     examination = run_check(recipe, CheckOptions())

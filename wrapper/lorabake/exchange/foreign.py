@@ -84,7 +84,7 @@ class Source:
     """A file to import. ``content`` are its bytes, of a safetensors file none: its reader opens ``path``.
 
     ``images``, ``model`` and ``dataset`` are what the user names in place of what the file has: a folder, a checkpoint,
-    sd-scripts' dataset configuration.
+    sd-scripts' dataset configuration. ``runs`` is lorabake's home, in which the runs of this machine are listed.
     """
 
     path: Path
@@ -93,6 +93,7 @@ class Source:
     images: Path | None = None
     model: Path | None = None
     dataset: Path | None = None
+    runs: Path | None = None
 
 
 class Reader(Protocol):

@@ -21,9 +21,10 @@ from lorabake.exchange.reading import make_error
 from lorabake.inputs.base_model import looks_like_hub_id
 from lorabake.inputs.continued_lora import describe_lora
 from lorabake.lora.inspect import KIND_DESCRIPTIONS
-from lorabake.lora.metadata import as_count, as_table, parse_base_model, parse_family, parse_json_value
+from lorabake.lora.metadata import as_count, as_table, parse_base_model, parse_digest, parse_family, parse_json_value
 from lorabake.lora.network import detect_file_kind, detect_lora_family, list_lora_modules
 from lorabake.lora.weights import read_scalars
+from lorabake.runs.index import iter_runs_with_digest, read_index
 from lorabake.util.files import is_file, open_file, reason
 from lorabake.util.safetensors import HeaderError, SafetensorsHeader, can_run_code, parse_header
 from lorabake_schemas.families.model_family import LoraFamily, ModelFamily
@@ -99,6 +100,7 @@ def read_lora_file(source: Source) -> ForeignConfig:
         missing.append(_miss("metadata", msg("only the first {n} keys of the metadata were read", n=_MAX_KEYS)))
     if own is not None:
         return own.complete(ledger, tuple(missing), source)
+    missing[:0] = _find_run(source, metadata)
     missing.extend(_list_unknowable(ledger, trained, source))
     name = metadata.get("ss_output_name")
     return ForeignConfig(
@@ -117,6 +119,17 @@ def read_lora_file(source: Source) -> ForeignConfig:
 
 def _miss(key: str, why: Message, value: str = "") -> ImportedKey:
     return ImportedKey(key=key, value=value, fate="unknown", to=key, why=why)
+
+
+def _find_run(source: Source, metadata: Mapping[str, str]) -> Iterator[ImportedKey]:
+    """The run of lorabake that made the file, if it is still on this machine."""
+    digest = parse_digest(metadata.get("ss_training_comment", ""))
+    if digest is None or source.runs is None:
+        return
+    run = next(iter_runs_with_digest(read_index(source.runs), digest), None)
+    if run is not None:
+        why = msg("{run} made this LoRA; its recipe.toml is the recipe, and nothing in it is lost", run=run)
+        yield ImportedKey(key="recipe", fate="unknown", why=why)
 
 
 def _open_lora(source: Source) -> LoraContent:
@@ -206,9 +219,7 @@ def _take_base(ledger: Ledger, source: Source, base: BaseModelInfo | None, missi
     _take_model_name(ledger, "ss_vae_name", "vae")
     ledger.drop(msg("the hash of the VAE"), "ss_vae_hash", "ss_new_vae_hash")
     if base is None:
-        if source.model is None:
-            missing.append(_miss("base.model", msg("the metadata does not have it; --model names it")))
-        ledger.drop(msg("not a hash"), *hashes)
+        ledger.drop(msg("not a hash"), *hashes)  # to_recipe reports that there is no model
         return
     found = _find_base(source, base)
     if found is None:
@@ -231,11 +242,11 @@ def _take_base(ledger: Ledger, source: Source, base: BaseModelInfo | None, missi
 def _find_base(source: Source, base: BaseModelInfo) -> FoundBase | None:
     named = source.model
     if named is None:
-        return find_base_model(base, [source.path.absolute().parent])
+        return find_base_model(base, [source.path.parent])
     if is_model_folder(named):
         return FoundBase(named, msg("named by --model; a folder has no hash"), False)
     if not is_file(named):
-        return find_base_model(base, [named.absolute()])
+        return find_base_model(base, [named])
     if base.sha256 is None:
         return FoundBase(named, msg("named by --model; the metadata has no hash to compare it with"), True)
     if hash_file(named) == base.sha256:
@@ -340,7 +351,8 @@ def _find_argument(ledger: Ledger, name: str) -> str | None:
 
 def _list_unknowable(ledger: Ledger, trained: Trained, source: Source) -> Iterator[ImportedKey]:
     """What a LoRA cannot contain, whoever made it, with what the recipe has instead."""
-    if source.images is None:
+    trains_on = any(not part.is_reg for dataset in trained.datasets for part in dataset.subsets)
+    if source.images is None and trains_on:  # else to_recipe reports that there are none
         yield _miss("concept.images", msg("a LoRA has the names of its folders only; --images FOLDER names the place"))
     if _get(ledger, "learning_rate") is None and _get(ledger, "optimizer_type") is None:
         yield _miss("train", msg("the metadata has no settings of the training; they are lorabake's defaults"))

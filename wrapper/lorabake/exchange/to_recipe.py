@@ -147,7 +147,7 @@ def _is_searched(place: Path, draft: Draft) -> bool:
     named = str(get_value(draft.content, ("base", "model")) or "")
     if not named or not is_folder(place) or is_model_folder(place):
         return False
-    if not Path(named).is_absolute() and (found := find_base_model(BaseModelInfo(name=named), [place])):
+    if not Path(named).is_relative_to(place) and (found := find_base_model(BaseModelInfo(name=named), [place])):
         draft.put(("base", "model"), str(found.path))
     return True
 
