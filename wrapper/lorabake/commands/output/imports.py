@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorabake.commands.output.findings import format_check_result
-from lorabake.commands.output.layout import TextLayout, align_rows, bold
+from lorabake.commands.output.layout import TextLayout, align_rows, bold, count_cells
 from lorabake_schemas.messages import Message, literal, msg, nmsg
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ FATE_WORDS: dict[str, Message] = {
     "default": msg("left out: the same as lorabake's default"),
 }
 MAX_VALUE = 40  # characters of a value
+MAX_KEY = 60  # columns of a key with its value
 MERGED = 3  # keys with the same reason
 
 
@@ -77,13 +78,20 @@ def _merge_keys(keys: Sequence[ImportedKey]) -> list[ImportedKey]:
 
 
 def _format_group(title: Message, keys: Sequence[ImportedKey], layout: TextLayout) -> Iterator[str]:
+    """Keys in a column, reasons next to them; the reason of a long key is below it."""
     if not keys:
         return
     yield from ("", bold(layout(title)))
-    rows = [[_format_key(key, layout), layout(_explain(key))] for key in keys]
+    rows = [(_format_key(key, layout), layout(_explain(key))) for key in keys]
+    limit = MAX_KEY if layout.width is None else min(MAX_KEY, layout.width // 2)
     room = None if layout.width is None else layout.width - 2
-    for lines in align_rows(rows, limit=60, room=room):
-        yield from (f"  {line}" for line in lines)
+    short = iter(align_rows([row for row in rows if count_cells(row[0]) <= limit], room=room))
+    for key, why in rows:
+        if count_cells(key) <= limit:
+            yield from (f"  {line}" for line in next(short))
+        else:
+            yield from layout.paragraph(key, first="  ", rest="    ")
+            yield from layout.paragraph(why, first="    ", rest="    ")
 
 
 def _format_added(keys: Sequence[ImportedKey], layout: TextLayout) -> Iterator[str]:
