@@ -22,6 +22,7 @@ from lorabake.exchange.kohya_gui_fields import (
     LORA_TYPES,
     NOISE_FIELDS,
     RENAMED,
+    SDXL,
     ZEROS_THAT_COUNT,
     LoraType,
     Value,
@@ -33,12 +34,12 @@ from lorabake.exchange.kohya_gui_steps import count_steps
 from lorabake.exchange.sd_toml import with_dataset_file
 from lorabake.util import resources
 from lorabake_schemas.base import OptionValue
+from lorabake_schemas.families.registry import DEFAULT_FAMILY, find_family_by_other_name, get_family
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.options import Option
 from lorabake_schemas.plan import Script
 from lorabake_schemas.values import format_value
 
-_SDXL_SCRIPT, _SCRIPT = "sdxl_train_network.py", "train_network.py"
 _LENGTH = ("max_train_epochs", "max_train_steps")
 
 
@@ -87,7 +88,7 @@ def read_kohya_gui(source: Source) -> ForeignConfig:
     try:
         state = load_state(found)
         _refuse_families(state)
-        script = _SDXL_SCRIPT if state["sdxl"].meant else _SCRIPT
+        script = _find_script(state)
         meant, trained = _Reading(state, script, meant=True), _Reading(state, script, meant=False)
         for reading in (meant, trained):
             _choose(reading, source.path.parent)
@@ -116,10 +117,15 @@ def read_kohya_gui(source: Source) -> ForeignConfig:
     return with_dataset_file(config, source)
 
 
+def _find_script(state: State) -> Script:
+    family = find_family_by_other_name(SDXL) if state[SDXL].meant else None
+    return (family or get_family(DEFAULT_FAMILY)).script
+
+
 def list_gui_options(preset: Mapping[str, object]) -> Mapping[str, OptionValue]:
     """What the GUI passes on to sd-scripts, without its "Additional parameters". Raises PresetError."""
     state = load_state(preset)
-    trained = _Reading(state, _SDXL_SCRIPT if state["sdxl"].meant else _SCRIPT, meant=False)
+    trained = _Reading(state, _find_script(state), meant=False)
     _choose(trained, Path())
     return {option: chosen.value for option, chosen in trained.options.items()}
 
@@ -173,7 +179,7 @@ def _choose(reading: _Reading, folder: Path) -> None:
     _choose_copied(reading)
     for field in NOISE_FIELDS.get(reading.text("noise_offset_type"), ()):
         reading.put(field, reading.get(field), field)
-    if reading.get("sdxl"):
+    if reading.get(SDXL):
         reading.put("cache_text_encoder_outputs", reading.get("sdxl_cache_text_encoder_outputs"),
                     "sdxl_cache_text_encoder_outputs")  # fmt: skip
         reading.put("no_half_vae", reading.get("sdxl_no_half_vae"), "sdxl_no_half_vae")

@@ -11,9 +11,11 @@ from types import MappingProxyType
 
 Value = bool | int | float | str
 
+SDXL = "sdxl"  # the GUI's own field; the family of that name is asked for its script
+
 _MAIN: dict[str, Value] = {
     "pretrained_model_name_or_path": "runwayml/stable-diffusion-v1-5", "v2": False, "v_parameterization": False,
-    "sdxl": False, "flux1_checkbox": False, "dataset_config": "", "save_model_as": "safetensors",
+    SDXL: False, "flux1_checkbox": False, "dataset_config": "", "save_model_as": "safetensors",
     "save_precision": "fp16", "train_data_dir": "", "output_name": "last", "model_list": "", "training_comment": "",
     "logging_dir": "", "reg_data_dir": "", "output_dir": "", "max_resolution": "512,512", "learning_rate": 0.0001,
     "lr_scheduler": "cosine", "lr_warmup": 10, "lr_warmup_steps": 0, "train_batch_size": 1, "epoch": 1,

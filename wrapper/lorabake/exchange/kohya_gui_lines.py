@@ -13,6 +13,7 @@ from lorabake.exchange.kohya_gui_fields import (
     NOISE_FIELDS,
     OLD_KEYS,
     OLD_NAMES,
+    SDXL,
     SECRETS,
     UNREAD_ARGUMENTS,
 )
@@ -77,7 +78,7 @@ def _judge(key: str, value: object, state: State) -> tuple[KeyFate, Message | No
         known = key in OLD_KEYS or key in OLD_NAMES or key in LOST_NAMES
         return ("unknown", None) if not known else ("dropped", _OLD) if value else ("default", None)
     read = state[key].meant
-    if key == "sdxl" and read:
+    if key == SDXL and read:
         return "computed", _SDXL
     if not read or (read == FRESH[key] and key not in _MEANINGFUL_DEFAULTS):
         return ("dropped", _WHY[key]) if key in _MEANINGFUL_ZEROS else ("default", None)

@@ -12,9 +12,19 @@ from typing import Any, NamedTuple, cast
 
 from lorabake.exchange.compiled_source import CompiledSource, move_presets
 from lorabake.exchange.kohya_gui import list_gui_options
-from lorabake.exchange.kohya_gui_fields import COPIED, FRESH, LORA_TYPES, LORAPLUS, LYCORIS_ARGUMENTS, RENAMED, Value
+from lorabake.exchange.kohya_gui_fields import (
+    COPIED,
+    FRESH,
+    LORA_TYPES,
+    LORAPLUS,
+    LYCORIS_ARGUMENTS,
+    RENAMED,
+    SDXL,
+    Value,
+)
 from lorabake.util import resources
 from lorabake_schemas.export_report import ExportedKey
+from lorabake_schemas.families.registry import find_family_by_other_name
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.options import Option
 from lorabake_schemas.values import format_value
@@ -106,10 +116,11 @@ def _rate_fields(train: Mapping[str, Any]) -> State:
 
 def _choice_fields(train: Mapping[str, Any], source: CompiledSource) -> State:
     multires = bool(train.get("multires_noise_iterations"))
-    sdxl = source.script.startswith("sdxl")
+    family = find_family_by_other_name(SDXL)
+    sdxl = family is not None and source.script == family.script
     noise = ("noise_offset", "noise_offset_random_strength", "adaptive_noise_scale")
     return {
-        "sdxl": sdxl,
+        SDXL: sdxl,
         "sdxl_cache_text_encoder_outputs": sdxl and bool(train.get("cache_text_encoder_outputs")),
         "sdxl_no_half_vae": sdxl and bool(train.get("no_half_vae")),
         "xformers": "xformers" if train.get("xformers") else "sdpa" if train.get("sdpa") else "none",

@@ -147,7 +147,7 @@ def uses_underscores(folder: FolderFacts, style: CaptionStyle) -> bool:
 
 def check_template(template: str, *, with_command: bool) -> Message | None:
     """What is wrong with a template, None if nothing is."""
-    names = ", ".join(f"{{{name}}}" for name in (*_PLAIN_FIELDS, CAPTION_FIELD))
+    names = ", ".join(in_braces(name) for name in (*_PLAIN_FIELDS, CAPTION_FIELD))
     try:
         parts = list(Formatter().parse(template))
     except ValueError:
@@ -155,12 +155,12 @@ def check_template(template: str, *, with_command: bool) -> Message | None:
     found = [(name, spec, conversion) for _, name, spec, conversion in parts if name is not None]
     for name, spec, conversion in found:
         if name not in (*_PLAIN_FIELDS, CAPTION_FIELD) or spec or conversion:
-            return msg("--template knows no {field}; use {names}", field=f"{{{name}}}", names=names)
+            return msg("--template knows no {field}; use {names}", field=in_braces(name), names=names)
     has_caption = any(name == CAPTION_FIELD for name, _, _ in found)
     if with_command and not has_caption:
-        return msg("--template needs {field}, the text of the command", field=f"{{{CAPTION_FIELD}}}")
+        return msg("--template needs {field}, the text of the command", field=in_braces(CAPTION_FIELD))
     if has_caption and not with_command:
-        return msg("{field} in --template is the text of a command: add --with", field=f"{{{CAPTION_FIELD}}}")
+        return msg("{field} in --template is the text of a command: add --with", field=in_braces(CAPTION_FIELD))
     return None if template.strip() else msg("--template is empty")
 
 
@@ -168,3 +168,8 @@ def find_missing_words(template: str, writer: CaptionWriter) -> Collection[str]:
     """What a template wants of a concept that its recipe does not have."""
     wanted = {name for _, name, _, _ in Formatter().parse(template) if name and name != CAPTION_FIELD}
     return sorted(wanted - {name for name, _ in writer.words})
+
+
+def in_braces(name: str) -> str:
+    """A field of a template as it is written there."""
+    return f"{{{name}}}"

@@ -20,6 +20,7 @@ from lorabake.inputs.caption_text import (
     CaptionWriter,
     TextError,
     find_missing_words,
+    in_braces,
     make_caption_writer,
     read_output,
 )
@@ -106,7 +107,7 @@ def plan_captions(
             raise RecipeError(
                 msg(
                     "--template uses {word}, but {concept} has none",
-                    word=f"{{{next(iter(missing))}}}",
+                    word=in_braces(next(iter(missing))),
                     concept=name_concept(concept, read.recipe),
                 ),
                 hint=msg("set it in the [[concept]], or leave it out of --template"),

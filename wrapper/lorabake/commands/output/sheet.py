@@ -69,12 +69,13 @@ def _hash(text: str) -> str:
 def _iter_side(sheet: Sheet, text: _Text) -> Iterator[str]:
     images = [image for concept in sheet.concepts for image in concept.images]
     count = nmsg(len(images), "{n} image", "{n} images")
+    label, hint = msg("Filter"), msg("tag, -tag, rule or file")
     status = msg("{shown} of {all} images", shown="{shown}", all="{all}")
     yield (
         f'<aside class="side">\n<header><h1>{text(sheet.title)}</h1><p class="soft">{text(count)}</p></header>\n'
-        f'<div class="find" role="search"><label for="filter">{text(msg("Filter"))}</label>'
+        f'<div class="find" role="search"><label for="filter">{text(label)}</label>'
         f'<input id="filter" type="search" autocomplete="off" spellcheck="false" '
-        f'placeholder="{text(msg("tag, -tag, rule or file"))}">'
+        f'placeholder="{text(hint)}">'
         f'<p id="status" class="soft n" role="status" data-text="{text(status)}">{text(count)}</p></div>\n'
     )
     rules = Counter(rule for image in images for rule in {sheet.findings[at].rule for at in image.findings})
@@ -147,7 +148,8 @@ def _format_card(
         f'<p class="tags">{", ".join(_format_tag(tag, concept, text) for tag in caption)}</p>'
         for caption in image.captions
     )
-    missing = "" if image.captions else f'<p class="tags soft">{text(msg("no caption"))}</p>'
+    nothing = text(msg("no caption"))
+    missing = "" if image.captions else f'<p class="tags soft">{nothing}</p>'
     name = text(image.facts.name)
     return (
         f'<article class="card" tabindex="-1" data-name="{name}" data-rules="{text(" ".join(rules))}">'
@@ -216,7 +218,8 @@ def _format_sizes(image: SheetImage, text: _Text) -> str:
 
 
 def _iter_end(sheet: Sheet, text: _Text) -> Iterator[str]:
-    yield f'<p id="empty" class="empty" hidden>{text(msg("No image fits the filter."))}</p>\n<footer class="legend">\n'
+    empty = text(msg("No image fits the filter."))
+    yield f'<p id="empty" class="empty" hidden>{empty}</p>\n<footer class="legend">\n'
     if sheet.has_buckets:
         said = msg(
             "The frame is the part of an image that is trained; what is veiled is cut off. "
@@ -224,7 +227,8 @@ def _iter_end(sheet: Sheet, text: _Text) -> Iterator[str]:
         )
         yield f"<p>{text(said)}</p>\n"
     else:
-        yield f"<p>{text(msg('Crops are not drawn, because the recipe has errors.'))}</p>\n"
+        without = text(msg("Crops are not drawn, because the recipe has errors."))
+        yield f"<p>{without}</p>\n"
     if sheet.others:
         said = nmsg(
             sheet.others,
