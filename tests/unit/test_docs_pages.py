@@ -30,6 +30,7 @@ def maker() -> ModuleType:
 WRITTEN = {
     "commits.md",
     "init.md",
+    "export.md",
     "import.md",
     "inspect.md",
     "repeating.md",

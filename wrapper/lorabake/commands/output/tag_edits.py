@@ -29,7 +29,8 @@ def format_edits(report: CaptionEditReport, page: TextLayout, *, everything: boo
     for change in shown:
         lines += ["", *_iter_change_lines(change)]
     if len(report.changes) > len(shown):
-        lines += ["", f"  {dim(page(msg('and {n} more (--all shows them)', n=len(report.changes) - len(shown))))}"]
+        more = msg("and {n} more (--all shows them)", n=len(report.changes) - len(shown))
+        lines += ["", f"  {dim(page(more))}"]
     if report.skipped:
         lines += ["", *page.paragraph(_describe_skipped(report, everything), first="  ", rest="    ")]
     return "\n".join([*lines, "", *page.paragraph(_describe_result(report))])
