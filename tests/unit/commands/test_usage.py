@@ -88,7 +88,10 @@ def test_help_with_braces_is_found_under_its_template(monkeypatch: pytest.Monkey
     class Speech:
         catalogue = Catalogue()
 
-    monkeypatch.setattr(language, "current_translator", lambda _context: Speech())
+    def speak(_context: object) -> Speech:
+        return Speech()
+
+    monkeypatch.setattr(language, "current_translator", speak)
     assert language.translate_help("with {image} or {folder}", click.Context(main)) == "with {image} or {folder}"
     assert asked == ["with {{image}} or {{folder}}"]
 

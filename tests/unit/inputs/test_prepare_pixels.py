@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -65,7 +65,7 @@ def test_backgrounds_vary_and_stay() -> None:
 def test_only_the_profile_of_the_source_is_kept() -> None:
     image = Image.new("RGB", (8, 8))
     image.info["comment"] = b"secret"
-    space: Any = ImageCms.createProfile("sRGB")  # pyright: ignore[reportUnknownMemberType]
+    space: Any = cast("Any", ImageCms).createProfile("sRGB")
     profile = ImageCms.ImageCmsProfile(space).tobytes()
     for extension in (".jpg", ".png"):
         again = Image.open(io.BytesIO(pixels.encode(image, extension, profile)))
