@@ -220,6 +220,11 @@ def test_arguments_follow_in_the_order_of_their_names() -> None:
     assert arguments(switches)[-2:] == ("bypass_mode=False", "full_matrix=True")
 
 
+def test_a_false_that_lycoris_would_read_as_true_is_left_out() -> None:
+    assert "decompose_both=True" in arguments(network("lokr", args={"decompose_both": True}))
+    assert not any("decompose_both" in each for each in arguments(network("lokr", args={"decompose_both": False})))
+
+
 def test_an_argument_replaces_lorabakes_own() -> None:
     choice = network("locon", "AdamW", args={"conv_dim": 4, "algo": "locon"})
     assert "conv_dim=4" in arguments(choice)

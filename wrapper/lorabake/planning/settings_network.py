@@ -38,11 +38,19 @@ class NetworkChoice(NamedTuple):
     own_preset: str | None
 
 
+# LyCORIS takes every text for true here, also "False" (lycoris/kohya.py: create_network, decompose_both).
+FALSE_IF_ABSENT = frozenset({"decompose_both"})
+
+
 def network_settings(network: Network, profile: Profile) -> NetworkChoice:
     """Everything that starts with ``network_``, plus scale_weight_norms."""
     preset = _choose_preset(network, profile)
     arguments = _lycoris_arguments(network, profile, preset) if profile.lycoris else _lora_arguments(network, profile)
-    arguments |= {name: (_format_argument(value), FROM_RECIPE) for name, value in sorted((network.args or {}).items())}
+    arguments |= {
+        name: (_format_argument(value), FROM_RECIPE)
+        for name, value in sorted((network.args or {}).items())
+        if not (value is False and name in FALSE_IF_ABSENT)
+    }
     settings = (
         *_module_settings(profile),
         *_rank_settings(network, profile),

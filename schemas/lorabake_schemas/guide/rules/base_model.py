@@ -182,7 +182,7 @@ def unknown_anime_resolution(situation: RuleContext) -> Iterator[RuleHit]:
 @rule("GC.4", WARNING, "A plain Stable Diffusion model reads the tags of an image board as ordinary text.")
 def board_tags_on_stock_model(situation: RuleContext) -> Iterator[RuleHit]:
     base = situation.recipe.base
-    boards = " and ".join(name for name in list_tag_styles(base) if name != "natural")
+    boards = [name for name in list_tag_styles(base) if name != "natural"]
     if boards and is_stock_model(base.model):
         yield RuleHit(
             ("base", "tags"),
