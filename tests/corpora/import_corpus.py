@@ -1,6 +1,6 @@
 """Import every file of a folder, and compare what the recipe compiles to with what the file trains, key by key.
 
-    python tests/bench/import_corpus.py FOLDER [--faithful] [--verbose]
+    python tests/corpora/import_corpus.py FOLDER [--faithful] [--verbose]
 
 Each file that lorabake recognizes is imported; its recipe is loaded, planned with made-up images and compiled. Every
 option of the compiled train TOML, and every option that the file has, is compared: one that differs has to be in the
