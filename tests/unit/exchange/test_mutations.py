@@ -16,9 +16,13 @@ from lorabake.errors import RecipeError
 from lorabake.exchange.ai_toolkit import read_ai_toolkit
 from lorabake.exchange.easy import read_easy
 from lorabake.exchange.foreign import ForeignConfig
+from lorabake.exchange.kohya_gui import read_kohya_gui
 from lorabake.exchange.lora_scripts import read_lora_scripts
 from lorabake.exchange.one_trainer import read_one_trainer
 from lorabake.exchange.reading import flatten
+from lorabake.exchange.sd_toml import read_config_file, read_dataset_config
+from lorabake.exchange.shell import read_shell
+from lorabake.exchange.to_recipe import make_recipe
 
 JOB: dict[str, Any] = {
     "job": "extension",
@@ -66,6 +70,26 @@ ONE: dict[str, Any] = {
     "samples": [{"prompt": "a", "seed": 1}], "sample_after": 1, "sample_after_unit": "EPOCH", "multi_gpu": True,
     "device_indexes": "0,1", "save_every": 1, "save_every_unit": "STEP",
     "output_model_destination": "models/x.safetensors", "text_encoder_layer_skip": 1,
+}  # fmt: skip
+CONFIG: dict[str, Any] = {
+    "pretrained_model_name_or_path": "m", "train_data_dir": "img", "network_module": "networks.lora", "network_dim": 4,
+    "resolution": "512,768", "optimizer_type": "AdamW", "optimizer_args": ["weight_decay=0.1"], "unet_lr": 1e-4,
+    "text_encoder_lr": [1e-5], "max_train_epochs": 3, "train_batch_size": 2, "shuffle_caption": True, "seed": 3,
+    "network_args": ["conv_dim=4"], "a": {"seed": 4, "caption_extension": ".txt", "flip_aug": True},
+}  # fmt: skip
+DATASET: dict[str, Any] = {
+    "general": {"resolution": 512, "shuffle_caption": True, "caption_extension": ".txt"},
+    "datasets": [
+        {"resolution": [512, 768], "batch_size": 2, "enable_bucket": True,
+         "subsets": [{"image_dir": "a", "num_repeats": 2, "class_tokens": "lum girl", "caption_separator": ","}]},
+        {"resolution": [512, 512], "subsets": [{"image_dir": "b", "is_reg": True, "keep_tokens": 1}]},
+    ],
+}  # fmt: skip
+GUI: dict[str, Any] = {
+    "LoRA_type": "Standard", "pretrained_model_name_or_path": "m", "train_data_dir": "img", "network_dim": 8,
+    "max_resolution": "512,512", "learning_rate": 0.0001, "unet_lr": 0.0001, "text_encoder_lr": 5e-05, "epoch": 3,
+    "optimizer": "AdamW", "optimizer_args": "weight_decay=0.1", "lr_scheduler": "cosine", "xformers": "xformers",
+    "sdxl": False, "network_alpha": 4, "clip_skip": 1, "caption_extension": ".txt", "additional_parameters": "--seed 3",
 }  # fmt: skip
 ODD: tuple[Any, ...] = (
     "", "x", "\x1b[31m", "\u202e", 0, -1, 10**30, 1e300, -0.5, True, False, [], ["a"], [1, [2, [3]]], [{}], {},
@@ -132,13 +156,28 @@ def try_to_read(read: Read, content: str | bytes) -> ForeignConfig | None:
         return None
 
 
+def try_to_make(read: Read, content: str, name: str = "x", *, whole: bool = True) -> bool:
+    """Whether there is a configuration, and a recipe of it; what is refused has to say why."""
+    source = make_source(content, Path(name))
+    try:
+        config = read(source)
+        if whole:
+            make_recipe(config, source)
+    except RecipeError:
+        return False
+    return True
+
+
 CASES: list[tuple[Read, dict[str, Any], Callable[[Any], str]]] = [
     (read_easy, EASY, write_toml),
     (read_lora_scripts, SCRIPTS, write_toml),
     (read_one_trainer, ONE, write_json),
     (read_ai_toolkit, JOB, write_json),
+    (read_dataset_config, DATASET, write_toml),
+    (read_config_file, CONFIG, write_toml),
 ]
-NAMES = ["easy", "lora-scripts", "one-trainer", "ai-toolkit"]
+NAMES = ["easy", "lora-scripts", "one-trainer", "ai-toolkit", "dataset", "config"]
+OF_SECTIONS = (read_lora_scripts, read_config_file)  # which read sections as if they were none
 
 
 @pytest.mark.parametrize(("read", "table", "write"), CASES, ids=NAMES)
@@ -153,7 +192,7 @@ def test_damaged_values_give_a_configuration_or_an_error(
             damage(copy, chance)
         config = try_to_read(read, write(copy))
         read_well += config is not None
-        if config is not None and read is not read_lora_scripts:  # which reads sections as if they were none
+        if config is not None and read not in (*OF_SECTIONS, read_dataset_config):
             whole = remove_null(copy) if write is write_toml else copy
             assert list_settled(config) >= set(flatten(make_source(""), whole))
     assert read_well > 100
@@ -169,3 +208,81 @@ def test_damaged_text_gives_a_configuration_or_an_error(
         start = chance.randrange(len(whole))
         kinds = (whole[:start], whole[:start] + chance.randbytes(3) + whole[start:], whole[:start] + whole[start + 7 :])
         try_to_read(read, chance.choice(kinds))
+
+
+@pytest.mark.parametrize(
+    ("read", "table", "write"), [*CASES, (read_kohya_gui, GUI, write_json)], ids=[*NAMES, "kohya-gui"]
+)
+def test_damaged_values_become_a_recipe_or_an_error(
+    read: Read, table: dict[str, Any], write: Callable[[Any], str]
+) -> None:
+    chance = random.Random(7)  # noqa: S311 - the same damage in each run
+    made = 0
+    for _ in range(8):
+        copy = json.loads(json.dumps(table))
+        for _ in range(chance.choice([1, 2, 5])):
+            damage(copy, chance)
+        made += try_to_make(read, write(copy))
+    assert made > 1
+
+
+@pytest.mark.parametrize("value", [["x", ["y"]], [[512, 512]], [{"a": 1}], [], {"a": [1]}, 1.5, True, "x"], ids=str)
+@pytest.mark.parametrize("name", ["resolution", "caption_separator", "num_repeats", "batch_size", "image_dir", "other"])
+@pytest.mark.parametrize("level", ["general", "dataset", "subset"])
+def test_a_value_of_another_kind_has_a_line(level: str, name: str, value: Any) -> None:
+    copy = json.loads(json.dumps(DATASET))
+    block = copy["datasets"][0]
+    {"general": copy["general"], "dataset": block, "subset": block["subsets"][0]}[level][name] = value
+    place = {"general": "general", "dataset": "datasets[0]", "subset": "datasets[0].subsets[0]"}[level]
+    source = make_source(write_toml(copy), Path("x"))
+    made = make_recipe(read_dataset_config(source), source)
+    assert f"{place}.{name}" in {line.key for line in made.report.keys} or (name in block and level == "general")
+
+
+LINES = {
+    "a.sh": "A=1\nB=(x y)\nif [ $A = 1 ]; then B+=(--seed 3); fi\nfor i in 1 2; do C=$i; done\nf() { D=1; }\nf\n"
+    'cat <<E\nx\nE\naccelerate launch train_network.py --network_dim $A --unet_lr 1e-4 --lowram "${B[@]}"\n',
+    "a.ps1": "$A = 1\n$B = @('x')\nif ($A -eq 1) { $B += '--seed=3' } else { $A = 2 }\n<# x #>\n"
+    "function f($x) { $D = 1 }\nswitch ($A) { 1 { $C = 2 } default { $C = 3 } }\nforeach ($i in 1..2) { $C = 4 }\n"
+    "accelerate launch train_network.py --network_dim $A --unet_lr 1e-4 --lowram\n",
+    "a.bat": '@echo off\nset A=1\nset /a "B=2*5"\nif "%A%"=="1" (\n  set C=1\n) else (\n  set C=2\n)\n'
+    "for %%i in (1 2) do set D=%%i\naccelerate launch train_network.py --network_dim %A% --unet_lr 1e-4 ^\n --lowram\n",
+}
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_damaged_scripts_become_a_recipe_or_an_error(name: str) -> None:
+    chance = random.Random(3)  # noqa: S311 - the same damage in each run
+    signs = [
+        "(",
+        ")",
+        "{",
+        "}",
+        '"',
+        "'",
+        "$",
+        "%",
+        "|",
+        "&",
+        ";",
+        "\n",
+        "if",
+        "[",
+        "]",
+        "^",
+        "`",
+        "\\",
+        "#",
+        "<<E",
+        "=",
+        " ",
+    ]
+    made = 0
+    for turn in range(150):
+        text = LINES[name]
+        for _ in range(chance.choice([1, 2, 4])):
+            at = chance.randrange(len(text))
+            text = text[:at] + chance.choice(signs) + text[at + chance.choice([0, 1, 5]) :]
+        found = try_to_make(read_shell, text, name, whole=turn % 10 == 0)
+        made += found
+    assert made > 50

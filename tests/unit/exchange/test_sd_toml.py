@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lorabake.errors import RecipeError
+from lorabake.exchange import simplify
 from lorabake.exchange.foreign import ForeignConfig, Source
 from lorabake.exchange.readers import read_foreign_file
+from lorabake.exchange.stand_ins import train_on
 from lorabake.exchange.to_recipe import ImportedRecipe, make_recipe
 
 FLAT = """
@@ -182,3 +185,57 @@ def test_what_the_user_names_takes_the_place(tmp_path: Path) -> None:
     assert made.content["base"]["model"] == str(tmp_path / "other.safetensors")
     assert made.content["concept"][0]["images"] == str(tmp_path / "mine" / "5_zork girl")
     assert made.content["concept"][0]["num_repeats"] == 5
+
+
+def test_what_is_no_table_has_a_line_and_general_is_kept(tmp_path: Path) -> None:
+    made = bring(tmp_path, 'datasets = "x"\n[general]\nresolution = 640\nshuffle_caption = "yes"\n', "data.toml")
+    assert fates(made)["datasets"] == "dropped"
+    assert fates(made)["general.shuffle_caption"] == "repaired"
+    assert made.content["train"]["resolution"] == 640
+    text = 'general = 3\n[[datasets]]\nsubsets = "x"\n[[datasets]]\nsubsets = [1, 2]\n'
+    lines = fates(bring(tmp_path, text, "data.toml"))
+    assert {"general", "datasets[0].subsets", "datasets[1].subsets[0]", "datasets[1].subsets[1]"} <= lines.keys()
+
+
+def test_a_key_in_two_sections_has_two_lines(tmp_path: Path) -> None:
+    made = bring(tmp_path, FLAT + '[a]\nnetwork_dim = 4\nwandb_api_key = "hunter2"\n[b]\nwandb_api_key = "hunter3"\n')
+    found = {line.key: line for line in made.report.keys}
+    assert (found["network_dim"].fate, found["a.network_dim"].to) == ("dropped", "network.network_dim")
+    assert "hunter" not in f"{made}"
+
+
+@pytest.mark.parametrize("named", ["/{here}/../data.toml", "../data.toml", "/etc/passwd", "link.toml"])
+def test_no_file_elsewhere_is_read(named: str, tmp_path: Path) -> None:
+    (tmp_path / "data.toml").write_text('[[datasets]]\n[[datasets.subsets]]\nimage_dir = "secret"\n', "utf-8")
+    folder = tmp_path / "here"
+    folder.mkdir()
+    (folder / "link.toml").symlink_to(tmp_path / "data.toml")
+    text = FLAT + f'dataset_config = "{named.format(here=folder)}"\n'
+    if named == "link.toml":
+        with pytest.raises(RecipeError):
+            read(folder, text)
+        return
+    made = bring(folder, text)
+    assert "secret" not in f"{made}"
+    assert "dataset_config" in {line.key for line in made.report.missing}
+
+
+def test_many_folders_are_planned_few_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def write(count: int) -> str:
+        part = '[[datasets]]\nresolution = {0}\n[[datasets.subsets]]\nimage_dir = "d{0}"\nclass_tokens = "t{0} girl"\n'
+        return "".join(part.format(512 + 64 * at) for at in range(count))
+
+    planned = 0
+
+    def count_plans(*given: Any) -> Any:
+        nonlocal planned
+        planned += 1
+        return train_on(*given)
+
+    monkeypatch.setattr(simplify, "train_on", count_plans)
+    assert len(bring(tmp_path, write(8), "data.toml").content["concept"]) == 8
+    few, planned = planned, 0
+    assert len(bring(tmp_path, write(24), "data.toml").content["concept"]) == 24
+    assert planned == few
+    with pytest.raises(RecipeError):
+        bring(tmp_path, write(301), "data.toml")

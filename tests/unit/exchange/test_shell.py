@@ -155,3 +155,17 @@ def test_a_line_that_argparse_refuses_is_an_error() -> None:
         read_arguments(["--save_every_n", "2"])  # ambiguous
     with pytest.raises(RecipeError):
         read_arguments(["--seed"])
+
+
+def test_a_value_that_only_a_shell_knows_is_missing(tmp_path: Path) -> None:
+    text = "accelerate launch train_network.py --network_alpha ${ALPHA} --learning_rate $(cat lr) --network_args $A b=1"
+    found = read(tmp_path, text, "a.sh")
+    assert [line.key for line in found.missing] == ["--network_args", "--network_alpha", "--learning_rate"]
+
+
+def test_a_config_file_elsewhere_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text("seed = 1\n", "utf-8")
+    (tmp_path / "here").mkdir()
+    found = read(tmp_path / "here", "accelerate launch train_network.py --config_file=../c.toml", "a.sh")
+    assert "seed" not in found.options
+    assert [line.key for line in found.missing] == ["--config_file"]

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from lorabake.errors import RecipeError
-from lorabake.recipe.foreign import recognize_bytes
+from lorabake.recipe.foreign import recognize, recognize_bytes
 from lorabake.recipe.load import load_recipe
 
 
@@ -70,3 +70,11 @@ def test_a_folder_leads_to_the_recipes_in_it(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         load_recipe(tmp_path)
     assert "mine.toml" in (caught.value.hint or "")
+
+
+def test_long_lines_and_blank_lines_are_read_once() -> None:
+    assert recognize(b"accelerate " * 200_000) is None
+    assert recognize(b"\n" * 1_000_000 + b"x") is None
+    kind = recognize(b"x\n" * 10 + b"accelerate launch train.py\n")
+    assert kind is not None
+    assert kind.name == "shell"

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
+from lorabake.errors import RecipeError
 from lorabake.exchange.foreign import ForeignConfig, Given, Options, Unset
 from lorabake.exchange.trained import (
     DATASET_NAMES,
@@ -29,6 +30,7 @@ from lorabake.planning.settings_network import CONVOLUTION_ALGORITHMS
 from lorabake.planning.settings_optimizer import ADAM_ARGUMENTS, ADAPTIVE_ARGUMENTS, TAKE_ADAPTIVE_ARGUMENTS
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.guide.rules.extra_options import find_refusal
+from lorabake_schemas.messages import msg
 from lorabake_schemas.recipe import OTHER_PLACES, Concept, Regularization
 from lorabake_schemas.recipe_keys import find_option_key
 from lorabake_schemas.sd_scripts import ADAM_OPTIMIZERS, RANK_DROPOUT_ALGORITHMS, is_lycoris
@@ -63,6 +65,7 @@ PLACEHOLDER_MODEL, PLACEHOLDER_IMAGES = "models/base-model.safetensors", "images
 _ARGUMENT_KEYS = {
     str(place[2]): str(key[1]) for key, place in OTHER_PLACES.items() if key[0] == "network" and key[1] != "type"
 }
+MAX_FOLDERS = 300  # at all resolutions together: a recipe of more is planned for minutes
 LAUNCH_KEYS = ("num_processes", "gpu_ids", "num_cpu_threads_per_process", "main_process_port")
 
 
@@ -172,6 +175,11 @@ def _list_folders(config: ForeignConfig, values: Mapping[str, Found], *, faithfu
         for part in block.subsets:
             own = read_values(part.options, faithful=faithful)
             folders.append(Folder({**of_script, **of_block, **own}, part.is_reg, at))
+    if len(folders) > MAX_FOLDERS:
+        said = msg(
+            "it has {count} folders of images; lorabake imports at most {most}", count=len(folders), most=MAX_FOLDERS
+        )
+        raise RecipeError(said, hint=msg("leave some of its folders out, and import it again"))
     return folders
 
 

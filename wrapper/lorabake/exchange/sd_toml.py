@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
 from typing import Any, cast
 
 from lorabake.errors import RecipeError
-from lorabake.exchange.convert import fit_option, is_secret
+from lorabake.exchange.convert import fit_dataset_key, fit_option, hide_secrets, is_secret, list_dataset_keys
 from lorabake.exchange.foreign import ForeignConfig, ForeignDataset, ForeignSubset, Given, Source
 from lorabake.exchange.reading import parse_json_table, parse_toml_table
 from lorabake.util import resources
@@ -27,21 +28,31 @@ _CONVERTED = msg("written as another type than sd-scripts expects")
 
 def read_config_file(source: Source) -> ForeignConfig:
     """A --config_file, flat or in sections, together with its dataset file where that is found or named."""
-    raw = parse_content(source.content, source.path)
-    options, keys = read_option_table(dict(flatten_sections(raw)))
+    options, keys = read_sections(parse_content(source.content, source.path))
     config = ForeignConfig(
         format="sd-scripts-config", program=_CONFIG, options=options, keys=tuple(keys), name=source.path.stem
     )
     return with_dataset_file(config, source)
 
 
-def flatten_sections(raw: Raw) -> Iterator[tuple[str, object]]:
-    """Every key without its section, whose name sd-scripts ignores; a later one replaces an earlier one."""
+def read_sections(raw: Raw) -> tuple[dict[str, Given], list[ImportedKey]]:
+    """As ``read_option_table``, of every key without its section, whose name sd-scripts ignores: a later one replaces
+    an earlier one."""
+    found: dict[str, list[tuple[str, object]]] = {}  # by name: each full key with its value
     for name, value in raw.items():
-        if isinstance(value, dict):
-            yield from cast("Raw", value).items()
-        else:
-            yield name, value
+        parts = cast("Raw", value) if isinstance(value, dict) else {"": value}
+        for part, inner in parts.items():
+            full = f"{name}.{part}" if isinstance(value, dict) else name
+            found.setdefault(part if isinstance(value, dict) else name, []).append((full, inner))
+    options, keys = read_option_table({name: each[-1][1] for name, each in found.items()})
+    for name, each in found.items():
+        winner = each[-1][0]
+        for full, value in each[:-1]:
+            why = msg("{key} comes later in the file and replaces it", key=winner)
+            keys.append(ImportedKey(key=full, value=_show(name, value), fate="dropped", why=why))
+        if len(each) > 1 and name in options:
+            options[name] = replace(options[name], keys=(winner,))
+    return options, keys
 
 
 def read_option_table(raw: Raw) -> tuple[dict[str, Given], list[ImportedKey]]:
@@ -66,7 +77,7 @@ def read_option(option: Option, value: object, key: str, *, from_text: bool = Fa
     value is text."""
     given = _join_sides(value) if option.name == "resolution" else value
     found = fit_option(option, given)
-    shown = "" if is_secret(option.name) else value if isinstance(value, str) else format_value(value)
+    shown = _show(option.name, value)
     if found is None:
         empty = given in ("", [], None)
         why = msg("empty, as if it were not there") if empty else _NOT_A_VALUE
@@ -87,10 +98,37 @@ def _join_sides(value: object) -> object:
     return ",".join(map(str, cast("list[object]", value))) if isinstance(value, list) else value
 
 
+def _show(name: str, value: object) -> str:
+    """A value for the report."""
+    return "" if is_secret(name) else hide_secrets(value) if isinstance(value, str) else format_value(value)
+
+
 def _to_plain(value: object) -> OptionValue:
+    """Plain values, and lists of them; anything deeper as text."""
     if isinstance(value, list):
-        return tuple(cast("list[str]", value))
+        items = cast("list[object]", value)
+        return tuple(item if isinstance(item, bool | int | float | str) else str(item) for item in items)  # type: ignore[return-value]
     return value if isinstance(value, bool | int | float | str) else str(value)
+
+
+def find_named_file(name: str, source: Source) -> Path | None:
+    """A file that the source names, next to it or below it: no text of a stranger opens any other."""
+    folder = source.path.parent
+    for place in (folder / name, folder / PureWindowsPath(name).name):
+        inside = Path(os.path.abspath(place)).is_relative_to(os.path.abspath(folder))  # noqa: PTH100 - links stay links
+        if inside and is_file(place):
+            return place
+    return None
+
+
+def read_named_file(path: Path, within: Path | None) -> Raw:
+    """What is in a file that another names, or the user. Raises RecipeError."""
+    try:
+        content = read_bytes(path, TOML_LIMIT, within=within)
+    except (OSError, ValueError) as error:
+        why = reason(error) if isinstance(error, OSError) else str(error)
+        raise RecipeError(msg("cannot read {path}: {why}", path=path, why=why)) from error
+    return parse_content(content, path)
 
 
 def with_dataset_file(config: ForeignConfig, source: Source) -> ForeignConfig:
@@ -98,23 +136,15 @@ def with_dataset_file(config: ForeignConfig, source: Source) -> ForeignConfig:
     named = config.options.get("dataset_config")
     path = source.dataset
     if path is None and named is not None and isinstance(named.value, str):
-        name = PureWindowsPath(named.value).name
-        places = (source.path.parent / named.value, source.path.parent / name)
-        path = next((place for place in places if is_file(place)), None)
+        path = find_named_file(named.value, source)
         if path is None:
             why = msg("not found: name the file with --dataset; its images and their settings are missing here")
             line = ImportedKey(key="dataset_config", value=named.value, fate="dropped", why=why)
             return replace(config, keys=(*config.keys, line), missing=(*config.missing, line))
-    return config if path is None else replace(config, **_read_datasets(path, config))
-
-
-def _read_datasets(path: Path, config: ForeignConfig) -> dict[str, Any]:
-    try:
-        content = read_bytes(path, TOML_LIMIT)
-    except OSError as error:
-        raise RecipeError(msg("cannot read {path}: {why}", path=path, why=reason(error))) from error
-    datasets, keys = read_dataset_tables(parse_content(content, path))
-    return {"datasets": datasets, "keys": (*config.keys, *keys)}
+    if path is None:
+        return config
+    datasets, keys = read_dataset_tables(read_named_file(path, None if source.dataset else source.path.parent))
+    return replace(config, datasets=datasets, keys=(*config.keys, *keys))
 
 
 def read_dataset_config(source: Source) -> ForeignConfig:
@@ -142,36 +172,61 @@ def read_dataset_tables(raw: Raw) -> tuple[tuple[ForeignDataset, ...], list[Impo
     keys = list[ImportedKey]()
     general = _read_level(raw.get("general", {}), "general", keys)
     datasets = list[ForeignDataset]()
-    for block_number, block in enumerate(_tables(raw.get("datasets"))):
-        where = f"datasets[{block_number}]"
+    for where, block in _list_tables(raw.get("datasets"), "datasets", keys):
         own = _read_level({name: value for name, value in block.items() if name != "subsets"}, where, keys)
         subsets = list[ForeignSubset]()
-        for number, part in enumerate(_tables(block.get("subsets"))):
-            options = _read_level(part, f"{where}.subsets[{number}]", keys)
+        for place, part in _list_tables(block.get("subsets"), f"{where}.subsets", keys):
+            options = _read_level(part, place, keys)
             is_reg = "is_reg" in options and options["is_reg"].value is True
             subsets.append(ForeignSubset(options=options, is_reg=is_reg))
         datasets.append(ForeignDataset(options={**general, **own}, subsets=tuple(subsets)))
+    if general and not datasets:
+        datasets.append(ForeignDataset(options=general))
     for name in raw.keys() - {"general", "datasets"}:
         keys.append(ImportedKey(key=name, fate="unknown", why=msg("not a table of a dataset configuration")))
     return tuple(datasets), keys
 
 
-def _tables(value: object) -> list[Raw]:
-    entries = cast("Sequence[object]", value) if isinstance(value, list) else ()
-    return [cast("Raw", each) for each in entries if isinstance(each, dict)]
+def _list_tables(value: object, where: str, keys: list[ImportedKey]) -> Iterator[tuple[str, Raw]]:
+    """The tables of a list, each with its place; a line for whatever else is there."""
+    entries = cast("Sequence[object]", value) if isinstance(value, list) else () if value is None else (value,)
+    for number, entry in enumerate(entries):
+        place = f"{where}[{number}]" if isinstance(value, list) else where
+        if isinstance(entry, dict) and isinstance(value, list):
+            yield place, cast("Raw", entry)
+        else:
+            keys.append(ImportedKey(key=place, value=format_value(entry), fate="dropped", why=_NOT_TABLES))
 
 
 def _read_level(raw: object, where: str, keys: list[ImportedKey]) -> dict[str, Given]:
-    """The options of a table; sd-scripts checks them itself, so their types are as they are."""
+    """The options of a table."""
+    if not isinstance(raw, dict):
+        keys.append(ImportedKey(key=where, value=format_value(raw), fate="dropped", why=_NOT_TABLES))
+        return {}
     found = dict[str, Given]()
-    for name, value in cast("Raw", raw).items() if isinstance(raw, dict) else ():
+    for name, value in cast("Raw", raw).items():
         key = f"{where}.{name}"
-        if isinstance(value, dict):
-            shown = ", ".join(map(str, cast("Raw", value)))
-            keys.append(ImportedKey(key=key, value=shown, fate="dropped", why=_NO_TABLES))
+        given = _read_dataset_option(name, value, key)
+        if isinstance(given, Given):
+            found[name] = given
         else:
-            found[name] = Given(value=_to_plain(value), keys=(key,))
+            keys.append(given)
     return found
 
 
+def _read_dataset_option(name: str, value: object, key: str) -> Given | ImportedKey:
+    """Of the type that sd-scripts expects, or the line that says that it has none."""
+    if isinstance(value, dict):
+        shown = ", ".join(map(str, cast("Raw", value)))
+        return ImportedKey(key=key, value=shown, fate="dropped", why=_NO_TABLES)
+    option, plain = list_dataset_keys().get(name), _to_plain(value)
+    if option is None or (option.problem(plain) is None and plain != ()):
+        return Given(value=plain, keys=(key,))
+    fitted = fit_dataset_key(option, value)
+    if fitted is None or option.problem(fitted) is not None:
+        return ImportedKey(key=key, value=format_value(value), fate="dropped", why=_NOT_A_VALUE)
+    return Given(value=fitted, keys=(key,), written=format_value(value), repair=_CONVERTED)
+
+
 _NO_TABLES: Message = msg("a recipe has no key for it")
+_NOT_TABLES: Message = msg("not a table, as sd-scripts expects it")

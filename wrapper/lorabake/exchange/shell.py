@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 from lorabake.errors import RecipeError
 from lorabake.exchange.bash import read_bash_commands
 from lorabake.exchange.batch import read_batch_commands
 from lorabake.exchange.command_line import read_arguments, read_launch_arguments
+from lorabake.exchange.convert import is_secret
 from lorabake.exchange.foreign import ForeignConfig, Given, Source
 from lorabake.exchange.powershell import read_powershell_commands
-from lorabake.exchange.sd_toml import flatten_sections, parse_content, read_option_table, with_dataset_file
+from lorabake.exchange.sd_toml import find_named_file, read_named_file, read_sections, with_dataset_file
 from lorabake.recipe.foreign import decode_text
-from lorabake.util.files import TOML_LIMIT, is_file, read_bytes
 from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.import_report import ImportedKey
 from lorabake_schemas.messages import msg
@@ -23,7 +23,8 @@ from lorabake_schemas.messages import msg
 Command = tuple[int, list[str]]  # the line that it starts in, and its words
 _SCRIPT = re.compile(r"([\w.-]*train[\w.-]*|fine_tune)\.py")
 _REDIRECTION = re.compile(r"\d?>{1,2}(&\d)?.*|<.*")
-_UNSET = re.compile(r"\$\{?(\w+)\}?|%(\w+)%")
+_UNSET = re.compile(r"\$\{?(?:env:)?(\w+)|%(\w+)%|%(~\w+)|[$<]\(|`")
+_NOT_COMPUTED = msg("only a shell can tell what this becomes")
 _PROGRAM = msg("sd-scripts' command line")
 
 
@@ -54,7 +55,7 @@ def read_shell(source: Source) -> ForeignConfig:
         options=found.options,
         launch=read_launch_arguments(launch.launcher),
         keys=found.keys,
-        missing=tuple(_find_unset(found.options)),
+        missing=tuple(_find_unset(found.options, found.keys)),
         name=source.path.stem,
     )
     return with_dataset_file(_with_config_file(config, source), source)
@@ -104,15 +105,21 @@ def _choose(launches: Sequence[Launch], source: Source) -> Launch:
     )
 
 
-def _find_unset(options: Mapping[str, Given]) -> list[ImportedKey]:
-    """Values in which a variable stayed that the file does not set."""
+def _find_unset(options: Mapping[str, Given], keys: Sequence[ImportedKey]) -> list[ImportedKey]:
+    """Values, and those that were no value, in which something stayed that the file does not set."""
     found = list[ImportedKey]()
-    for given in options.values():
-        value = given.value if isinstance(given.value, str) else ""
-        if unset := _UNSET.search(value):
-            why = msg("the variable {name} has no value in the file", name=unset[1] or unset[2])
-            found.append(ImportedKey(key=given.keys[0], value=value, fate="unknown", why=why))
+    texts = [(given.keys[0], text) for given in options.values() for text in _list_texts(given.value)]
+    for key, text in [*texts, *((line.key, line.value or "") for line in keys)]:
+        if unset := _UNSET.search(text):
+            name = next((group for group in unset.groups() if group), None)
+            why = msg("the variable {name} has no value in the file", name=name) if name else _NOT_COMPUTED
+            found.append(ImportedKey(key=key, value="" if is_secret(key) else text, fate="unknown", why=why))
     return found
+
+
+def _list_texts(value: object) -> list[str]:
+    items = cast("Sequence[object]", value) if isinstance(value, tuple) else [value]
+    return [item for item in items if isinstance(item, str)]
 
 
 def _with_config_file(config: ForeignConfig, source: Source) -> ForeignConfig:
@@ -120,12 +127,10 @@ def _with_config_file(config: ForeignConfig, source: Source) -> ForeignConfig:
     named = config.options.get("config_file")
     if named is None or not isinstance(named.value, str):
         return config
-    name = named.value if named.value.endswith(".toml") else f"{named.value}.toml"
-    path = source.path.parent / name
-    path = path if is_file(path) else source.path.parent / re.split(r"[\\/]", name)[-1]
-    if not is_file(path):
-        why = msg("not found: its options are missing here")
+    path = find_named_file(named.value if named.value.endswith(".toml") else f"{named.value}.toml", source)
+    if path is None:
+        why = msg("not found next to this file or below it: its options are missing here")
         line = ImportedKey(key="--config_file", value=named.value, fate="dropped", why=why)
         return replace(config, keys=(*config.keys, line), missing=(*config.missing, line))
-    options, keys = read_option_table(dict(flatten_sections(parse_content(read_bytes(path, TOML_LIMIT), path))))
+    options, keys = read_sections(read_named_file(path, source.path.parent))
     return replace(config, options={**options, **config.options}, keys=(*config.keys, *keys))

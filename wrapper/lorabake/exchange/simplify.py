@@ -51,12 +51,60 @@ def simplify(content: Raw, trainer: TrainerFacts, defaults: Iterable[KeyPath], k
         return content
     paths = [path for path in iter_leaf_paths(content) if not _is_kept(path) and path not in protected]
     paths.sort(key=lambda path: (path not in added, path not in LATE))
+    groups: dict[KeyPath, list[KeyPath]] = {}  # the same key of all folders is one group
     for path in paths:
-        shorter = without_key(content, path)
-        if _same(train_on(shorter, stand_ins, trainer), wanted):
-            content = shorter
-        else:
-            content = _shorten_table(content, path, trainer, wanted)
+        groups.setdefault((path[0], *path[2:]) if path[0] in _FOLDERS else path, []).append(path)
+    for group in groups.values():
+        content = _remove_group(content, group, trainer, wanted)
+    return content
+
+
+_FOLDERS = ("concept", "regularization")
+
+
+def _remove_group(content: Raw, group: Sequence[KeyPath], trainer: TrainerFacts, wanted: tuple[Training, ...]) -> Raw:
+    """Without the same key of several folders: from all at once, then from those that are trained as before, else in
+    halves."""
+    stand_ins = list_stand_ins(content)
+    shorter = _without_keys(content, group)
+    found = train_on(shorter, stand_ins, trainer)
+    if _same(found, wanted):
+        return shorter
+    if len(group) == 1:
+        return _shorten_table(content, group[0], trainer, wanted)
+    if found is not None and (rest := _find_unchanged(content, group, found, wanted)) is not None:
+        shorter = _without_keys(content, rest)
+        if not rest or _same(train_on(shorter, stand_ins, trainer), wanted):
+            return shorter
+    half = len(group) // 2
+    content = _remove_group(content, group[:half], trainer, wanted)
+    return _remove_group(content, group[half:], trainer, wanted)
+
+
+def _find_unchanged(
+    content: Raw, group: Sequence[KeyPath], found: tuple[Training, ...], wanted: tuple[Training, ...]
+) -> list[KeyPath] | None:
+    """The folders of a group that are trained as before, by the path of their images; None if more than folders
+    changed."""
+    if any(one.train != two.train for one, two in zip(found, wanted, strict=True)):
+        return None
+    changed: set[object] = set()
+    for one, two in zip(found, wanted, strict=True):
+        before, now = _sort_by_folder(two), _sort_by_folder(one)
+        changed |= {folder for folder in before.keys() | now.keys() if before.get(folder) != now.get(folder)}
+    return [path for path in group if get_value(content, (*path[:2], "images")) not in changed]
+
+
+def _sort_by_folder(training: Training) -> dict[object, list[Mapping[str, object]]]:
+    found: dict[object, list[Mapping[str, object]]] = {}
+    for each in training.images:
+        found.setdefault(each.get("image_dir"), []).append(each)
+    return found
+
+
+def _without_keys(content: Raw, paths: Iterable[KeyPath]) -> Raw:
+    for path in paths:
+        content = without_key(content, path)
     return content
 
 

@@ -107,12 +107,8 @@ def recognize_text(text: str) -> ForeignKind | None:
         except (ValueError, RecursionError):
             return _recognize_damaged(text)
         return _recognize_json(cast("Raw", found)) if isinstance(found, dict) else None
-    return SHELL if _SHELL_PATTERN.search(text) else _recognize_damaged(text)
-
-
-_SHELL_PATTERN = re.compile(
-    r"\baccelerate(\.exe|\.commands\.launch)?\b.*\blaunch\b|\btrain_network\.py\b|_train_network\.py\b"
-)
+    launches = any("accelerate" in line and "launch" in line for line in text.splitlines())
+    return SHELL if launches or "train_network.py" in text else _recognize_damaged(text)
 
 
 def _recognize_damaged(text: str) -> ForeignKind | None:
@@ -123,8 +119,8 @@ def _recognize_damaged(text: str) -> ForeignKind | None:
 _MARKS = (
     (AI_TOOLKIT, re.compile(r"^job\s*:", re.MULTILINE), re.compile(r"^config\s*:", re.MULTILINE)),
     (ONE_TRAINER, re.compile(r'"training_method"\s*:')),
-    (EASY, re.compile(r"^\s*\[(general|network|optimizer|saving)_args\.args", re.MULTILINE)),
-    (LORA_SCRIPTS, re.compile(r"^\s*model_train_type\s*=", re.MULTILINE)),
+    (EASY, re.compile(r"^[ \t]*\[(general|network|optimizer|saving)_args\.args", re.MULTILINE)),
+    (LORA_SCRIPTS, re.compile(r"^[ \t]*model_train_type[ \t]*=", re.MULTILINE)),
 )
 
 
