@@ -10,13 +10,14 @@ from lorabake_schemas.recipe import TagStyle
 
 class InitFolder(StrictModel):
     """A folder with images that was found. ``captions`` counts images that have one, ``style`` is what they are made
-    of. ``used`` is whether the recipe names it."""
+    of; ``unreadable`` counts those whose caption cannot be read. ``used`` is whether the recipe names it."""
 
     path: EscapedText
     role: FolderRole
     used: bool = True
     images: int = 0
     captions: int = 0
+    unreadable: int = 0
     style: TagStyle | None = None
     token: EscapedText | None = None
 

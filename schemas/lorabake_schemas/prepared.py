@@ -8,16 +8,17 @@ PreparedKind = Literal["image", "mask", "caption", "metadata", "recipe"]
 # What is done to a file. Of an image: first-frame of an animation; eight-bit from 16 or 32 bits; rgb from CMYK or
 # another color space; background in place of transparent parts; opaque: an alpha channel without effect is dropped;
 # converted: another file format. Of a caption: utf-8, one-line, token-first, background-tag, without-sheet-tags, and
-# adopted: it was another file's name. extension and renamed: only the name differs.
+# encoding-guessed: nothing shows it; invalid-characters: they were removed; adopted: it was another file's name.
+# extension and renamed: only the name differs.
 PreparedStep = Literal[
     "first-frame", "rotated", "eight-bit", "rgb", "cropped", "background", "opaque", "reduced", "enlarged", "upscaled",
-    "resized", "converted", "extension", "renamed", "utf-8", "one-line", "token-first", "adopted", "background-tag",
-    "without-sheet-tags", "own-text",
+    "resized", "converted", "extension", "renamed", "utf-8", "encoding-guessed", "invalid-characters", "one-line",
+    "token-first", "adopted", "background-tag", "without-sheet-tags", "own-text",
 ]  # fmt: skip
 # Why a file of the dataset is not in the new folder.
 LeftOutReason = Literal[
-    "unreadable", "duplicate", "cropped", "empty-caption", "unused-caption", "unused-mask", "cache", "hidden",
-    "subfolder", "unlisted",
+    "unreadable", "duplicate", "cropped", "empty-caption", "unused-caption", "unread-caption", "unused-mask", "cache",
+    "hidden", "subfolder", "unlisted",
 ]  # fmt: skip
 
 
@@ -58,11 +59,12 @@ class PreparedImage(StrictModel):
 
 
 class StepCount(StrictModel):
-    """How many files a step is for."""
+    """How many files a step is for. ``sources`` are these files where somebody should look at the result."""
 
     kind: PreparedKind
     step: PreparedStep
     files: int
+    sources: TupleOf[EscapedText] = ()
 
 
 class ReasonCount(StrictModel):
@@ -89,7 +91,8 @@ class PrepareReport(StrictModel):
     """What `lorabake prepare` prints. Before anything is made (``dry_run``) the counts are those of the plan.
 
     ``copied`` images are exact copies. ``kept`` were already there from an earlier start; ``edited`` files have been
-    changed since and stay so; ``removed`` is what an earlier start had made and this one does not.
+    changed since and stay so; ``removed`` is what an earlier start had made and this one does not: ``removed_files``.
+    Of those, ``left_files`` have been changed since, and stay.
     ``estimated_bytes`` is what the new folder may take. ``errors`` and ``warnings`` are those of `lorabake check` for
     the new recipe.
     """
@@ -107,6 +110,8 @@ class PrepareReport(StrictModel):
     made: int = 0
     kept: int = 0
     removed: int = 0
+    removed_files: TupleOf[EscapedText] = ()
+    left_files: TupleOf[EscapedText] = ()
     edited: TupleOf[EscapedText] = ()
     new_recipe: EscapedText | None = None
     manifest: EscapedText | None = None

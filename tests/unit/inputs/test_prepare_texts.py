@@ -12,19 +12,27 @@ WILDCARDS = RULES._replace(wildcard=True)
 
 
 @pytest.mark.parametrize(
-    ("data", "text", "recoded"),
+    ("data", "text", "steps"),
     [
-        ("lum, tower, façade".encode(), "lum, tower, façade", False),
-        (b"\xef\xbb\xbflum", "lum", True),
-        ("façade".encode("cp1252"), "façade", True),
-        ("\ufefffaçade".encode("utf-16-le"), "façade", True),
-        ("\ufefffaçade".encode("utf-16-be"), "façade", True),
-        (b"\xff\xfe\x00", "\ufffd", True),
-        (b"\x81\x8d", "\ufffd\ufffd", True),
+        ("lum, tower, façade".encode(), "lum, tower, façade", ()),
+        (b"\xef\xbb\xbflum", "lum", ("utf-8",)),
+        ("façade".encode("cp1252"), "façade", ("encoding-guessed",)),
+        ("\ufefffaçade".encode("utf-16-le"), "façade", ("utf-8",)),
+        ("\ufefffaçade".encode("utf-16-be"), "façade", ("utf-8",)),
+        ("lum, 赤い髪".encode("utf-16-le"), "lum, 赤い髪", ("encoding-guessed",)),
+        ("lum, 赤い髪".encode("utf-16-be"), "lum, 赤い髪", ("encoding-guessed",)),
+        (b"lum\0", "lum\0", ()),
+        (b"", "", ()),
     ],
 )
-def test_text_is_decoded_whatever_it_is(data: bytes, text: str, recoded: bool) -> None:
-    assert decode_text(data) == (text, recoded)
+def test_text_is_decoded_whatever_it_is(data: bytes, text: str, steps: tuple[str, ...]) -> None:
+    assert decode_text(data) == (text, steps)
+
+
+@pytest.mark.parametrize("data", [b"\xff\xfe\x00", b"\x81\x8d", "赤い髪".encode("shift-jis")])
+def test_what_is_no_text_is_not_made_one(data: bytes) -> None:
+    with pytest.raises(UnicodeDecodeError):
+        clean_caption(data, RULES)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +51,7 @@ def test_text_is_decoded_whatever_it_is(data: bytes, text: str, recoded: bool) -
         ("A photo of lum, the old tower by the sea, seen from a boat.",) * 2 + ((),),
         (" \n \n", "", ()),
         ("", "", ()),
-        ("lum, tower\0, sea", "lum, tower, sea", ()),
+        ("lum, tower\0, sea", "lum, tower, sea", ("invalid-characters",)),
     ],
 )
 def test_tags_start_with_token_and_class(text: str, clean: str, steps: tuple[str, ...]) -> None:

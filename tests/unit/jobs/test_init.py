@@ -14,6 +14,7 @@ from dataset_layouts import LAYOUTS, draw, sentences, tags
 from lorabake.analysis.check import CheckResult, check_recipe
 from lorabake.analysis.draft import Draft, find_answer_fault
 from lorabake.analysis.draft_concepts import Answers
+from lorabake.commands.output.init import make_init_report
 from lorabake.errors import LorabakeError, MachineError, RecipeError
 from lorabake.inputs.dataset import ScanOptions
 from lorabake.jobs.init import InitOrder, look_around, make_draft, write_draft
@@ -301,3 +302,17 @@ def test_a_name_that_is_no_text_is_named(tmp_path: Path) -> None:
 def test_an_answer_that_no_recipe_takes(key: str, good: str, bad: str) -> None:
     assert find_answer_fault(key, good) is None
     assert find_answer_fault(key, bad)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_captions_in_another_encoding_are_not_called_missing(tmp_path: Path, encoding: str) -> None:
+    write_base(tmp_path / "base.safetensors")
+    for path in draw(tmp_path / "pics", 3).glob("*.png"):
+        path.with_suffix(".txt").write_bytes("mulher, praia, café".encode(encoding))
+    draft, path = start(tmp_path / "pics", tmp_path)
+    assert "captions" not in read(path)["concept"][0]
+    result = check(path)
+    assert {each.rule for each in result.errors} == {"S12"}
+    order = InitOrder(tmp_path / "pics", None, tmp_path)
+    report = make_init_report(path, look_around(order, ScanOptions()), draft, result)
+    assert (report.folders[0].captions, report.folders[0].unreadable) == (0, 3)

@@ -24,6 +24,7 @@ from lorabake.analysis.draft_concepts import (
     name_subject,
 )
 from lorabake.inputs.image_tree import FoundDataset, FoundFolder
+from lorabake_schemas.dataset import CaptionProblem
 from lorabake_schemas.families.registry import list_family_names
 from lorabake_schemas.guide.folder_names import is_structure
 from lorabake_schemas.guide.rules.trigger import make_unknown_word
@@ -45,6 +46,7 @@ _LIVING = frozenset(
 _GESTURES = frozenset({"pose", "gesture", "expression", "concept", "action", "effect", "composition", "background"})
 # Under [captions] if all folders agree, else under each [[concept]].
 SHARED_KEYS = ("caption_extension", "enable_wildcard", "shuffle_caption", "keep_tokens_separator", "keep_tokens")
+NO_TEXT = frozenset({CaptionProblem.MISSING, CaptionProblem.EMPTY, CaptionProblem.SPACES})
 Namer = Callable[[Path], str]
 
 
@@ -280,7 +282,8 @@ def _write_concept(draft: ConceptDraft, base: BaseDraft, found: FoundDataset, na
 def _has_other_captions(folder: FoundFolder) -> bool:
     """Whether there are captions that are not read, so that none would be wrong: the check names them."""
     facts = folder.facts
-    return bool(facts.others or facts.miscased or folder.offer) or 2 * len(facts.orphans) >= len(facts.images)
+    unread = any(image.caption.problem not in NO_TEXT for image in facts.images)
+    return unread or bool(facts.others or facts.miscased or folder.offer) or 2 * len(facts.orphans) >= len(facts.images)
 
 
 def _comment_concept(draft: ConceptDraft, table: Mapping[str, Any]) -> dict[str, str]:
@@ -293,7 +296,7 @@ def _comment_concept(draft: ConceptDraft, table: Mapping[str, Any]) -> dict[str,
         "token": origin.get(draft.seen, "the trigger word"),
         "class": "what it is, in a word that the model knows",
         "captions": "there are none: every image is trained as token and class",
-        "caption_prefix": "in front of each caption, which do not start with it",
+        "caption_prefix": "put in front of each caption; the captions do not start with it",
         "enable_wildcard": "every line of a caption file is a caption",
         "keep_tokens": "tags at the start of each caption that stay there",
         "num_repeats": "from the folder's name: how often each image is used in an epoch",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lorabake.commands.output.findings import format_report, make_check_report
 from lorabake.commands.output.layout import TextLayout
+from lorabake_schemas.dataset import CaptionProblem
 from lorabake_schemas.init_report import InitAssumption, InitFolder, InitReport
 from lorabake_schemas.messages import Message, join_list, literal, msg, nmsg
 from lorabake_schemas.recipe import TagStyle
@@ -25,6 +26,7 @@ STYLES: dict[TagStyle, Message] = {
     "natural": msg("sentences"),
 }
 ROLES = {"regularization": msg("regularization images"), "masks": msg("masks"), "other": msg("not used")}
+UNREADABLE = frozenset({CaptionProblem.NOT_UTF8, CaptionProblem.UNREADABLE})
 MODEL_RULE = "G4.7"
 PREPARED_RULES = frozenset({"G2.2", "G2.3", "G4.9", "S12", "S19.sizes"})  # what a clean copy does not have
 
@@ -40,6 +42,7 @@ def make_init_report(path: Path, found: FoundDataset, draft: Draft, result: Chec
             used=each.name.role != "masks" or any(name and Path(name).name == each.path.name for name in masks),
             images=len(each.facts.images),
             captions=concepts[each.path].summary.count if each.path in concepts else 0,
+            unreadable=sum(image.caption.problem in UNREADABLE for image in each.facts.images),
             style=concepts[each.path].summary.style if each.path in concepts else None,
             token=concepts[each.path].token if each.path in concepts else None,
         )
@@ -94,15 +97,18 @@ def _describe_folder(folder: InitFolder, root: str) -> Message:
         said = nmsg(
             folder.captions, "{before}, {n} caption ({kind})", "{before}, {n} captions ({kind})", before=said, kind=kind
         )
-    else:
+    elif not folder.unreadable:
         said = msg("{before}, no captions", before=said)
+    if folder.unreadable:
+        n = folder.unreadable
+        said = nmsg(n, "{before}, {n} unreadable caption", "{before}, {n} unreadable captions", before=said)
     return msg("{before}, token {token}", before=said, token=folder.token) if folder.token else said
 
 
 def _next_steps(report: InitReport, result: CheckResult, layout: TextLayout) -> Sequence[str]:
     check, run, caption = (shlex.join(["lorabake", verb, report.recipe]) for verb in ("check", "run", "caption"))
     steps = list[Message]()
-    if not any(folder.captions for folder in report.folders if folder.role == "concept"):
+    if not any(folder.captions or folder.unreadable for folder in report.folders if folder.role == "concept"):
         steps.append(
             msg("to write captions with a tagger or from a template: {command}", command=literal(f"{caption} --help"))
         )

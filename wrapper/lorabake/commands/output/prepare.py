@@ -50,8 +50,10 @@ STEP_LABELS: Mapping[PreparedStep, Message] = MappingProxyType(
         "resized": msg("resized to the size of their image"),
         "converted": msg("converted to PNG or JPEG"),
         "extension": msg("extension corrected"),
-        "renamed": msg("renamed, because another image has this name"),
+        "renamed": msg("renamed (another image has this name, or it is too long or not valid)"),
         "utf-8": msg("converted to UTF-8 without BOM"),
+        "encoding-guessed": msg("not UTF-8, encoding guessed; check the text"),
+        "invalid-characters": msg("characters removed that no text can contain (NUL, half a character)"),
         "one-line": msg("put on one line"),
         "token-first": msg("token and class put first"),
         "adopted": msg("renamed to match their image"),
@@ -60,6 +62,7 @@ STEP_LABELS: Mapping[PreparedStep, Message] = MappingProxyType(
         "own-text": msg("text from the list of crops"),
     }
 )
+STEPS_TO_SEE = frozenset({"enlarged", "upscaled", "encoding-guessed"})  # whose files are named
 REASON_LABELS: Mapping[LeftOutReason, Message] = MappingProxyType(
     {
         "unreadable": msg("cannot be read"),
@@ -67,6 +70,7 @@ REASON_LABELS: Mapping[LeftOutReason, Message] = MappingProxyType(
         "cropped": msg("replaced by their crops"),
         "empty-caption": msg("empty captions"),
         "unused-caption": msg("captions of no image"),
+        "unread-caption": msg('captions that the recipe does not use (captions = "none")'),
         "unused-mask": msg("masks of no image"),
         "cache": msg("caches of sd-scripts"),
         "hidden": msg("hidden images"),
@@ -80,8 +84,10 @@ def make_report(
     plan: Preparation, done: PreparedDataset | None = None, checked: CheckResult | None = None
 ) -> PrepareReport:
     """The counts of the plan, or of what was done."""
-    steps = Counter(_list_done_steps(done) if done else _list_planned_steps(plan))
-    left_out = list_left_out(plan, done)
+    steps = dict[tuple[PreparedKind, PreparedStep], list[str]]()
+    for kind, step, source in _list_done_steps(done) if done else _list_planned_steps(plan):
+        steps.setdefault((kind, step), []).append(source)
+    left_out, state = list_left_out(plan, done), done.state if done else plan.state
     reasons = Counter(file.reason for file in left_out)
     copied = sum(not file.steps for image in done.manifest.images for file in image.files[:1]) if done else None
     severities = Counter(finding.severity for finding in checked.findings) if checked else Counter[Severity]()
@@ -92,18 +98,22 @@ def make_report(
         images=len(plan.jobs),
         copied=sum(not job.planned for job in plan.jobs) if copied is None else copied,
         steps=tuple(
-            StepCount(kind=kind, step=step, files=steps[kind, step])
+            StepCount(
+                kind=kind, step=step, files=len(those), sources=tuple(sorted(those) if step in STEPS_TO_SEE else ())
+            )
             for kind in KIND_LABELS
             for step in STEP_LABELS
-            if steps[kind, step]
+            if (those := steps.get((kind, step)))
         ),
         reasons=tuple(ReasonCount(reason=why, files=reasons[why]) for why in REASON_LABELS if reasons[why]),
         left_out=left_out,
         estimated_bytes=plan.size,
         made=done.made if done else 0,
-        kept=done.kept if done else len(plan.state.kept),
-        removed=done.removed if done else len(plan.state.surplus),
-        edited=tuple(done.changed if done else plan.state.changed),
+        kept=len(state.kept),
+        removed=len(state.surplus),
+        removed_files=state.surplus,
+        left_files=state.left,
+        edited=state.changed,
         new_recipe=escape_undecodable(str(plan.root / plan.recipe_name)) if done else None,
         manifest=escape_undecodable(str(plan.root / MANIFEST_NAME)) if done else None,
         errors=severities[Severity.ERROR] if checked else None,
@@ -111,20 +121,22 @@ def make_report(
     )
 
 
-Step = tuple[PreparedKind, PreparedStep]
+Step = tuple[PreparedKind, PreparedStep, str]  # of which file
 
 
 def _list_planned_steps(plan: Preparation) -> list[Step]:
     found = list[Step]()
     for job in plan.jobs:
-        found.extend(("image", step) for step in dict.fromkeys(job.planned))
-        found.extend(("caption", step) for step in dict.fromkeys(job.caption.steps if job.caption else ()))
+        found.extend(("image", step, escape_undecodable(job.source)) for step in dict.fromkeys(job.planned))
+        if job.caption:
+            source = escape_undecodable(job.caption.source)
+            found.extend(("caption", step, source) for step in dict.fromkeys(job.caption.steps))
     return found
 
 
 def _list_done_steps(done: PreparedDataset) -> list[Step]:
     files = (*(file for image in done.manifest.images for file in image.files), *done.manifest.files)
-    return [(file.kind, step) for file in files for step in dict.fromkeys(file.steps)]
+    return [(file.kind, step, file.source) for file in files for step in dict.fromkeys(file.steps)]
 
 
 def describe_plan(report: PrepareReport, layout: TextLayout) -> str:
@@ -135,9 +147,17 @@ def describe_plan(report: PrepareReport, layout: TextLayout) -> str:
     if report.kept:
         lines.append(layout(nmsg(report.kept, "{n} image is already there", "{n} images are already there")))
     if report.removed:
-        n = report.removed
-        said = nmsg(n, "{n} file of an earlier start will be removed", "{n} files of earlier starts will be removed")
-        lines.append(layout(said))
+        n, removed = report.removed, shorten_list(report.removed_files, MAX_NAMES_SHOWN, literal)
+        said = nmsg(
+            n,
+            "{n} file of an earlier start will be removed: {names}",
+            "{n} files of earlier starts will be removed: {names}",
+            names=removed,
+        )
+        lines += layout.paragraph(said)
+    if report.left_files:
+        left = shorten_list(report.left_files, MAX_NAMES_SHOWN, literal)
+        lines += layout.paragraph(msg("no longer needed, but edited since and left as they are: {names}", names=left))
     size = format_file_size(report.estimated_bytes)
     said = msg("the new folder takes about {size}; the original is not changed", size=size)
     return "\n".join([*lines, layout(said)])
@@ -171,7 +191,7 @@ def _list_counts(report: PrepareReport, layout: TextLayout) -> list[str]:
     rows = (
         [[str(report.copied), layout(KIND_LABELS["image"]), layout(msg("copied unchanged"))]] if report.copied else []
     )
-    rows += [[str(each.files), layout(KIND_LABELS[each.kind]), layout(STEP_LABELS[each.step])] for each in report.steps]
+    rows += [[str(each.files), layout(KIND_LABELS[each.kind]), layout(_describe_step(each))] for each in report.steps]
     lines = _indent_rows(rows)
     if report.reasons:
         lines.append(layout(msg("left out:")))
@@ -183,6 +203,14 @@ def _list_counts(report: PrepareReport, layout: TextLayout) -> list[str]:
             ]
         )
     return lines
+
+
+def _describe_step(count: StepCount) -> Message:
+    what = STEP_LABELS[count.step]
+    if not count.sources:
+        return what
+    names = shorten_list([Path(source).name for source in count.sources], MAX_NAMES_SHOWN, literal)
+    return msg("{what}: {names}", what=what, names=names)
 
 
 def _indent_rows(rows: Sequence[Sequence[str]]) -> list[str]:

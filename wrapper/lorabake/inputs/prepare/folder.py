@@ -1,14 +1,15 @@
 """The new folder on disk: whose it is, what an earlier start has made in it, and the journal of this one.
 
-A start may be killed at any moment. Every file is complete or missing, and a line of the journal follows it; the
-manifest is written last and takes the journal's place. What the manifest and the journal name is recognized by its
-digest; of the rest only what a journal announced is written over.
+A start may be killed at any moment. Every file is complete or missing; the journal has its digest before, and all about
+its image after it. The manifest is written last and takes the journal's place. Both may come from a stranger: a file is
+written over or removed only if it has a digest that was recorded for its path.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import threading
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -20,7 +21,7 @@ from lorabake.errors import MachineError
 from lorabake.inputs.prepare.work import ImageJob
 from lorabake.util import files
 from lorabake.util.hashing import FileHasher
-from lorabake_schemas.base import StrictModel, TupleOf, parse_lenient
+from lorabake_schemas.base import StrictModel, parse_lenient
 from lorabake_schemas.messages import Message, literal, msg, shorten_list
 from lorabake_schemas.prepared import PreparedFile, PreparedImage, PreparedSet
 
@@ -30,33 +31,37 @@ LOCK_NAME = ".prepare.lock"
 STAGE_NAME = ".prepare.staged"
 OWN_NAMES = frozenset({MANIFEST_NAME, JOURNAL_NAME, LOCK_NAME, STAGE_NAME})
 MAX_NAMES_SHOWN = 3
+DEPTH = 2  # of what is made: a file, or a folder with files
 
 
 class Announcement(StrictModel):
-    """The first line of a start's journal: the paths that it may write, and those that earlier ones have made."""
+    """A line of the journal: a file that is going to be written, and its digest."""
 
-    making: TupleOf[str]
-    owned: TupleOf[str]
+    path: str
+    sha256: str
 
 
 @dataclass(slots=True)
 class KnownFolder:
-    """What earlier starts have left. ``images`` by their path; ``loose`` are announced paths of a start that was
-    killed, ``owned`` all paths that lorabake has made; ``digests`` those of the files that are to have one."""
+    """What earlier starts have left: ``images`` by their path, and of each file all digests that it may have; a start
+    that was killed may have written another one or not."""
 
     images: dict[str, PreparedImage] = field(default_factory=dict[str, PreparedImage])
-    loose: set[str] = field(default_factory=set[str])
-    owned: set[str] = field(default_factory=set[str])
-    digests: dict[str, str] = field(default_factory=dict[str, str])
+    digests: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
+
+    def add_file(self, path: str, sha256: str) -> None:
+        """Raises ValueError for a path where no file of lorabake's can be."""
+        self.digests.setdefault(_check_path(path), set()).add(sha256)
 
 
 class FolderState(NamedTuple):
     """``kept`` are images that need not be made again; ``surplus`` are files of earlier starts that this one does not
-    make. ``changed`` have been edited since, and stay so."""
+    make. ``changed`` have been edited since, and stay so; ``left`` likewise, and nothing needs them any more."""
 
     kept: dict[str, PreparedImage]
     surplus: tuple[str, ...]
     changed: tuple[str, ...]
+    left: tuple[str, ...] = ()
 
 
 def read_known_folder(root: Path) -> KnownFolder:
@@ -92,17 +97,15 @@ def _add_manifest(known: KnownFolder, data: bytes) -> None:
     for image in found.images:
         _add_image(known, image)
     for file in found.files:
-        known.owned.add(_check_path(file.path))
-        known.digests[file.path] = file.sha256
+        known.add_file(file.path, file.sha256)
 
 
 def _add_journal(known: KnownFolder, data: bytes) -> None:
-    """Each start begins with an announcement. The last line may be torn."""
+    """The last line may be torn."""
     for line in data.split(b"\n"):
         with suppress(ValidationError):
             announced = Announcement.model_validate_json(line)
-            known.owned.update(map(_check_path, (*announced.making, *announced.owned)))
-            known.loose.update(announced.making)
+            known.add_file(announced.path, announced.sha256)
             continue
         with suppress(ValidationError):
             _add_image(known, parse_lenient(PreparedImage, line))
@@ -110,17 +113,16 @@ def _add_journal(known: KnownFolder, data: bytes) -> None:
 
 def _add_image(known: KnownFolder, image: PreparedImage) -> None:
     known.images[_check_path(image.path)] = image
-    known.loose.discard(image.path)
     for file in image.files:
-        known.owned.add(_check_path(file.path))
-        known.loose.discard(file.path)
-        known.digests[file.path] = file.sha256
+        known.add_file(file.path, file.sha256)
 
 
 def _check_path(path: str) -> str:
-    """Raises ValueError for a path that leads out of the folder: it may come from a stranger."""
+    """Raises ValueError for a path that leads out of the folder, or where lorabake makes nothing: it may come from a
+    stranger."""
     parts = PurePosixPath(path).parts
-    if not parts or path.startswith("/") or ".." in parts or "\\" in path or parts[0] in OWN_NAMES:
+    outside = path.startswith("/") or ".." in parts or "\\" in path
+    if not 1 <= len(parts) <= DEPTH or outside or parts[0] in OWN_NAMES:
         raise ValueError(path)
     return path
 
@@ -130,36 +132,40 @@ def compare_folder(
 ) -> FolderState:
     """What of ``jobs`` need not be done again. ``others`` are the files that will be written and belong to no image.
 
-    A file that somebody has edited since stays as it is. Raises MachineError if it would be written over or removed,
-    and for foreign files in a place that is needed.
+    A file that somebody has edited since stays as it is. Raises MachineError if it would be written over, and for
+    foreign files in a place that is needed.
     """
     wanted = {job.path: job.key for job in jobs}
-    checked = [path for path in known.digests if path not in known.loose]
-    now = hasher.of(root, checked)
-    there = {path for path in checked if now[path]}
-    changed = {path for path in there if (digest := now[path]) and digest.sha256 != known.digests[path]}
+    now = {path: found.sha256 for path, found in hasher.of(root, list(known.digests)).items() if found}
+    changed = {path for path, sha256 in now.items() if sha256 not in known.digests[path]}
     kept = {
         path: image
         for path, image in known.images.items()
-        if wanted.get(path) == image.job and there.issuperset(file.path for file in image.files)
+        if wanted.get(path) == image.job
+        and all(now.get(file.path) == file.sha256 or file.path in changed for file in image.files)
     }
     kept = _with_same_sources(kept, hasher)
     staying = {file.path for image in kept.values() for file in image.files}
     targets = {path for job in jobs for path in job.paths}
-    surplus = known.owned - targets - set(others)
-    lost = (changed - staying) & ({*targets} | surplus)
+    surplus = now.keys() - targets - set(others)
+    lost = (changed - staying) & targets
     if lost:
         raise MachineError(
             msg("files in {path} have changed since they were prepared: {names}", path=root, names=_shorten(lost)),
             msg("pass another folder with --to, or delete these files to have them made again"),
         )
     _refuse_foreign(root, known, {*targets, *others})
-    return FolderState(kept, tuple(sorted(surplus)), tuple(sorted(changed & {*staying, *others})))
+    return FolderState(
+        kept,
+        tuple(sorted(surplus - changed)),
+        tuple(sorted(changed & {*staying, *others})),
+        tuple(sorted(surplus & changed)),
+    )
 
 
 def _refuse_foreign(root: Path, known: KnownFolder, targets: Collection[str]) -> None:
     """Raises MachineError for files that lorabake did not make in a place that it needs."""
-    foreign = [path for path in targets if path not in known.owned and files.exists(root / path)]
+    foreign = [path for path in targets if path not in known.digests and files.exists(root / path)]
     if foreign:
         raise MachineError(
             msg("files in {path} are in the way: {names}", path=root, names=_shorten(foreign)),
@@ -193,23 +199,23 @@ def _shorten(names: Collection[str]) -> Message:
 
 
 class Journal:
-    """Notes what is done, as it is done. Raises OSError."""
+    """Notes what is done, as it is done; for all threads. Raises OSError."""
 
-    def __init__(self, root: Path, known: KnownFolder, making: Iterable[str]) -> None:
-        path = root / JOURNAL_NAME
-        self._file = files.open_append(path, within=root)
-        self._file.write(b"\n")  # the last line of a start that was killed may be torn
-        self._announce(Announcement(making=tuple(sorted(making)), owned=tuple(sorted(known.owned))))
+    def __init__(self, root: Path) -> None:
+        self._file = files.open_append(root / JOURNAL_NAME, within=root)
+        self._lock = threading.Lock()
+        self._write(b"")  # the last line of a start that was killed may be torn
 
-    def announce(self, path: str) -> None:
-        """Note that one more file is going to be written."""
-        self._announce(Announcement(making=(path,), owned=()))
-
-    def _announce(self, announcement: Announcement) -> None:
-        self._file.write(announcement.model_dump_json().encode() + b"\n")
+    def announce(self, path: str, sha256: str) -> None:
+        """Note that a file is going to be written."""
+        self._write(Announcement(path=path, sha256=sha256).model_dump_json().encode())
 
     def note(self, image: PreparedImage) -> None:
-        self._file.write(image.model_dump_json().encode() + b"\n")
+        self._write(image.model_dump_json().encode())
+
+    def _write(self, line: bytes) -> None:
+        with self._lock:
+            self._file.write(line + b"\n")
 
     def close(self) -> None:
         self._file.close()
@@ -222,25 +228,29 @@ def write_manifest(root: Path, manifest: PreparedSet) -> None:
     files.remove_file(root / JOURNAL_NAME, within=root)
 
 
-def clean_folder(root: Path, surplus: Iterable[str], folders: Iterable[str], known: KnownFolder) -> None:
-    """Remove what earlier starts have made and this one does not, and what killed ones have left. Raises OSError."""
+def clean_folder(root: Path, surplus: Collection[str], targets: Collection[str]) -> None:
+    """Remove what earlier starts have made and this one does not, and what killed ones have left. Raises OSError.
+
+    ``targets`` are all files that this start makes or keeps.
+    """
     for path in surplus:
         files.remove_file(root / path, within=root)
     files.remove_tree(root / STAGE_NAME, within=root)
-    every = {*folders, *(str(PurePosixPath(path).parent) for path in known.owned)}
-    for folder in sorted(every):
-        _remove_partial(root, folder, known)
-        if folder not in folders and folder != ".":
+    folders = {".", *(str(PurePosixPath(path).parent) for path in targets)}
+    used = {*targets, *surplus}
+    for folder in sorted({*folders, *(str(PurePosixPath(path).parent) for path in surplus)}):
+        _remove_partial(root, folder, used)
+        if folder not in folders:
             with suppress(OSError):
                 (root / folder).rmdir()
 
 
-def _remove_partial(root: Path, folder: str, known: KnownFolder) -> None:
+def _remove_partial(root: Path, folder: str, used: Collection[str]) -> None:
     """Files that were being written when an earlier start was killed, and locks that were never taken."""
     prefix = "" if folder == "." else f"{folder}/"
     with suppress(OSError):
         for name in os.listdir(root / folder):  # noqa: PTH208 - names alone
             whole = f"{prefix}{name.removeprefix('.').removesuffix('.part')}"
-            partial = name.startswith(".") and name.endswith(".part") and (whole in known.owned or whole in OWN_NAMES)
+            partial = name.startswith(".") and name.endswith(".part") and (whole in used or whole in OWN_NAMES)
             if partial or (not prefix and name.startswith(f"{LOCK_NAME}.")):
                 files.remove_file(root / f"{prefix}{name}", within=root)

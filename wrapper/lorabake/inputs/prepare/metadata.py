@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
-from lorabake.inputs.prepare.texts import CaptionRules, add_background, clean_caption
+from lorabake.inputs.prepare.texts import CaptionRules, add_background, clean_text
 from lorabake_schemas.bucket_fit import Size
 from lorabake_schemas.prepared import PreparedStep
 
@@ -49,9 +49,9 @@ def _rewrite_entry(
         if isinstance(text, str) and text.strip():
             plain = rules if first else rules._replace(leading=())
             joined = ",".join(part for part in (old.get("caption"), old.get("tags")) if isinstance(part, str) and part)
-            if first and plain.leading and clean_caption(joined.encode(), plain).text == joined.strip():
+            if first and plain.leading and clean_text(joined, plain).text == joined.strip():
                 plain = plain._replace(leading=())
-            clean = clean_caption(text.encode(), plain)
+            clean = clean_text(text, plain)
             found[key], first = clean.text, False
             done.update(clean.steps)
     if new.color:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
+from itertools import chain, count
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -15,7 +16,7 @@ from lorabake.inputs.folders import file_extension, file_stem, list_folder
 from lorabake.inputs.images import read_image
 from lorabake.inputs.prepare.crops import Crop
 from lorabake.inputs.prepare.pixels import WIDE_MODES
-from lorabake.inputs.prepare.texts import PLAIN_CAPTIONS, CaptionRules, clean_caption, edit_crop_caption
+from lorabake.inputs.prepare.texts import PLAIN_CAPTIONS, CaptionRules, CleanText, clean_caption, edit_crop_caption
 from lorabake.inputs.prepare.work import FIRST_ROTATED_SIDEWAYS, CaptionJob, ImageJob
 from lorabake.util.fact_cache import make_stamp
 from lorabake.util.files import open_file, read_bytes, reason
@@ -93,9 +94,12 @@ class _Planner:
     def __init__(self, asked: FolderRequest) -> None:
         self.asked = asked
         self.facts = asked.facts
+        self.ignored = frozenset(asked.facts.ignored)
         self.taken = set[str]()
+        self.numbers = dict[str, Iterator[int]]()
         self.left_out = list[LeftOutFile]()
         self.used_captions = set[str]()
+        self.other_captions = _group_captions(self.facts)
         self.masks = _list_masks(asked.masks)
         self.size = 0.0
 
@@ -213,19 +217,20 @@ class _Planner:
 
     def _allocate(self, stem: str, image: ImageFacts, *, cropped: bool) -> str:
         """A stem that no other image of the folder has, on any file system: it names caption, mask and cache, too."""
-        plain = escape_undecodable(stem).replace("\\", "_") if not stem.isascii() else stem
+        plain = escape_undecodable(stem).replace("\\", "_")
         if len(plain.encode("utf-8", "replace")) > MAX_STEM_BYTES:
             mark = sha256(plain.encode("utf-8", "replace")).hexdigest()[:8]
             plain = plain.encode("utf-8", "replace")[: MAX_STEM_BYTES - 9].decode("utf-8", "ignore") + f"-{mark}"
         kind = file_extension(image.name).lower().removeprefix(".")
-        names = (
-            plain,
-            *([] if cropped else [f"{plain}-{kind}"]),
-            *(f"{plain}-{number}" for number in range(2, 100_000)),
-        )
+        names = chain([plain], [] if cropped else [f"{plain}-{kind}"], self._number(plain))
         found = next(name for name in names if name.casefold() not in self.taken)
         self.taken.add(found.casefold())
         return found
+
+    def _number(self, plain: str) -> Iterator[str]:
+        """The names with a number, from the first that has not been asked for: many images may have one name."""
+        numbers = self.numbers.setdefault(plain.casefold(), count(2))
+        return (f"{plain}-{number}" for number in numbers)
 
     def _estimate(self, job: ImageJob, size: Size) -> None:
         if job.rewrite:
@@ -242,14 +247,17 @@ class _Planner:
         if not asked.captions or self.facts.metadata is not None:
             return replace(job, hint=image.caption.text)
         source, adopted = self._find_caption(image)
-        data = b""
+        data, clean = b"", CleanText("")
         if source is not None:
             try:
                 data = read_bytes(source, CAPTION_LIMIT)
+                clean = clean_caption(data, asked.rules)
+            except UnicodeDecodeError:
+                self._leave_out(source, "unreadable", msg("it is not UTF-8, and its encoding is unknown"))
+                source = None
             except (OSError, ValueError) as error:
                 self._leave_out(source, "unreadable", reason(error) if isinstance(error, OSError) else None)
                 source = None
-        clean = clean_caption(data, asked.rules)
         if crop is not None:
             edited = edit_crop_caption(clean.text, crop.caption, crop.tags, asked.rules)
             clean = edited._replace(steps=(*clean.steps, *edited.steps))
@@ -271,7 +279,7 @@ class _Planner:
         """An image's caption file, and whether it has another name than it should have."""
         facts = self.facts
         own = caption_path(self._path(image.name), facts.caption_extension)
-        ignored = image.name in facts.ignored
+        ignored = image.name in self.ignored
         if image.caption.borrowed_from:
             return image.caption.borrowed_from, True
         if image.caption.problem is not CaptionProblem.MISSING and not ignored:
@@ -280,20 +288,20 @@ class _Planner:
         if ignored and os.path.isfile(own):  # noqa: PTH113 - as above
             self.used_captions.add(_base(own))
             return own, False
-        wanted = _base(own).lower()
         stem = file_stem(_base(image.name))
-        for name in (*facts.miscased, *facts.others):
-            if name.lower() == wanted or (name in facts.others and file_stem(name) == stem):
-                self.used_captions.add(name)
-                return self._path(name), True
-        return None, False
+        name = self.other_captions.get(_base(own).lower()) or self.other_captions.get(f"{stem}.")
+        if name is None:  # a pipe or a folder in the place of a file is named
+            return (own, False) if os.path.lexists(own) else (None, False)
+        self.used_captions.add(name)
+        return self._path(name), True
 
     def _note_rest(self, jobs: Sequence[ImageJob]) -> None:
         """What is in the folder and stays behind."""
         facts = self.facts
+        stems = set() if self.asked.captions else {file_stem(_base(image.name)) for image in facts.images}
         for name in (*facts.orphans, *facts.others, *facts.miscased):
             if name not in self.used_captions:
-                self._leave_out(name, "unused-caption")
+                self._leave_out(name, "unread-caption" if file_stem(name) in stems else "unused-caption")
         for name in facts.caches:
             self._leave_out(name, "cache")
         for name in facts.hidden:
@@ -307,6 +315,17 @@ class _Planner:
         for path in self.masks.values():
             if path not in used:
                 self._leave_out(path, "unused-mask")
+
+
+def _group_captions(facts: FolderFacts) -> dict[str, str]:
+    """The first caption file that is not named as it should be, by its name in lower case, and by its stem and a
+    point where only its extension is another one."""
+    found: dict[str, str] = {}
+    for name in (*facts.miscased, *facts.others):
+        found.setdefault(name.lower(), name)
+    for name in facts.others:
+        found.setdefault(f"{file_stem(name)}.", name)
+    return found
 
 
 def _base(name: str) -> str:

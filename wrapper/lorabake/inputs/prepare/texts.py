@@ -11,6 +11,8 @@ from lorabake_schemas.guide.tags import TAG_SEPARATOR, CaptionStyle, find_odd_se
 from lorabake_schemas.prepared import PreparedStep
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
+UTF_16_NULS = 0.2  # the share of characters that have one, from which a text is taken for UTF-16
+_INVALID = re.compile(r"[\0\ud800-\udfff]")  # no text has them: NULs, and halves of characters
 _LINE_END = re.compile(r"\r\n|\r|\n")
 SHEET_TAGS = frozenset({"multiple views", "reference sheet"})  # G2.12
 TRANSPARENT_TAG = "transparent background"
@@ -39,25 +41,37 @@ class CleanText(NamedTuple):
     steps: tuple[PreparedStep, ...] = ()
 
 
-def decode_text(data: bytes) -> tuple[str, bool]:
-    """A caption file's text, and whether it had to be read as something else than UTF-8 without a mark.
+def decode_text(data: bytes) -> CleanText:
+    """A caption file's text: UTF-8, or UTF-16 with its mark. Raises UnicodeDecodeError for damaged bytes.
 
-    What is not UTF-8 is UTF-16 with its mark, or else the Western encoding of Windows, which decodes nearly all bytes.
+    Else its encoding is guessed: UTF-16 by the NULs of its ASCII characters, or the Western encoding of Windows. That
+    decodes most texts of other encodings, too, as other characters.
     """
     for bom, encoding in _BOMS:
         if data.startswith(bom):
-            return data[len(bom) :].decode(encoding, "replace"), True
+            return CleanText(data[len(bom) :].decode(encoding), ("utf-8",))
+    even, odd = data[::2].count(0), data[1::2].count(0)
+    if max(even, odd) > max(2, UTF_16_NULS * len(data) / 2) and not (even and odd):
+        return CleanText(data.decode("utf-16-le" if odd else "utf-16-be"), ("encoding-guessed",))
     try:
-        return data.decode("utf-8"), False
+        return CleanText(data.decode("utf-8"))
     except UnicodeDecodeError:
-        return data.decode("cp1252", "replace"), True
+        return CleanText(data.decode("cp1252"), ("encoding-guessed",))
 
 
 def clean_caption(data: bytes, rules: CaptionRules) -> CleanText:
-    """The caption that takes the place of a file's; its text is empty where the file has none."""
-    text, recoded = decode_text(data)
-    steps: list[PreparedStep] = ["utf-8"] if recoded else []
-    lines = [line.strip() for line in _LINE_END.split(text.replace("\0", ""))]
+    """The caption that takes the place of a file's; its text is empty where the file has none. Raises
+    UnicodeDecodeError for bytes that are no text."""
+    text, steps = decode_text(data)
+    clean = clean_text(text, rules)
+    return clean._replace(steps=(*steps, *clean.steps))
+
+
+def clean_text(text: str, rules: CaptionRules) -> CleanText:
+    """The same for a text."""
+    usable = _INVALID.sub("", text)
+    steps: list[PreparedStep] = ["invalid-characters"] if usable != text else []
+    lines = [line.strip() for line in _LINE_END.split(usable)]
     kept = [line for line in lines if line]
     if not kept:
         return CleanText("", tuple(steps))
@@ -139,7 +153,7 @@ def add_background(text: str, color: str, rules: CaptionRules) -> str:
 def edit_crop_caption(text: str, caption: str | None, tags: Sequence[str], rules: CaptionRules) -> CleanText:
     """The caption of a part of an image: its own one, or the image's without the tags of a sheet and with more."""
     if caption is not None:
-        return CleanText(clean_caption(caption.encode(), rules).text, ("own-text",))
+        return CleanText(clean_text(caption, rules).text, ("own-text",))
     pieces = text.split(rules.separator)
     kept = [tag for tag in pieces if normalize_tag(tag) not in SHEET_TAGS]
     whole, steps = text, list[PreparedStep]()

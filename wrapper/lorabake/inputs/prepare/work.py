@@ -4,6 +4,7 @@ its job."""
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -83,28 +84,43 @@ class _SourceError(Exception):
         self.why = why
 
 
-def do_job(root: Path, job: ImageJob, upscaled: Path | None = None) -> PreparedImage:
-    """Make the files of a job below ``root``. A damaged source is left out; raises OSError where ``root`` cannot be
-    written. Call it within ``ignore_pillow_warnings``, which is not for threads."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where files are made. ``announce`` gets the path below ``root`` and the digest of each before it is written."""
+
+    root: Path
+    announce: Callable[[str, str], None]
+
+    def write(self, path: str, content: bytes) -> str:
+        """The digest. Raises OSError."""
+        digest = sha256(content).hexdigest()
+        self.announce(path, digest)
+        replace_bytes(self.root / path, content, within=self.root)
+        return digest
+
+
+def do_job(place: Place, job: ImageJob, upscaled: Path | None = None) -> PreparedImage:
+    """Make the files of a job. A damaged source is left out; raises OSError where ``place`` cannot be written. Call it
+    within ``ignore_pillow_warnings``, which is not for threads."""
     files, left_out = list[PreparedFile](), list[LeftOutFile]()
     color: str | None = None
     try:
         data = _read_source(job.source)
         image, done = _make_pixels(data, job)
         color = done.color
-        file, size = _write_image(root, job, data, image, done, upscaled)
+        file, size = _write_image(place, job, data, image, done, upscaled)
         files.append(file)
     except _SourceError as error:
         left = LeftOutFile(source=escape_undecodable(job.source), reason="unreadable", detail=error.why)
         return PreparedImage(path=escape_undecodable(job.path), job=job.key, left_out=(left,))
     if job.mask and job.mask_path:
         try:
-            files.append(_make_mask(root, job, done.sizes, size))
+            files.append(_make_mask(place, job, done.sizes, size))
         except _SourceError as error:
             source = escape_undecodable(job.mask)
             left_out.append(LeftOutFile(source=source, reason="unreadable", detail=error.why))
     if job.caption is not None:
-        files.append(_write_caption(root, job.caption, job.rules, color))
+        files.append(_write_caption(place, job.caption, job.rules, color))
     path = escape_undecodable(job.path)
     return PreparedImage(path=path, job=job.key, files=tuple(files), left_out=tuple(left_out), color=color)
 
@@ -187,20 +203,20 @@ def _change(image: Image.Image, job: ImageJob, steps: list[PreparedStep], stored
 
 
 def _write_image(
-    root: Path, job: ImageJob, data: bytes, image: Image.Image, done: _Done, upscaled: Path | None
+    place: Place, job: ImageJob, data: bytes, image: Image.Image, done: _Done, upscaled: Path | None
 ) -> tuple[PreparedFile, Size]:
     content, steps = data, job.named
     if job.rewrite:
         image, grown = _grow(image, job, upscaled)
         content = pixels.encode(image, Path(job.path).suffix, done.profile)
         steps = (*done.steps, *grown, *job.named)
-    replace_bytes(root / job.path, content, within=root)
+    digest = place.write(job.path, content)
     file = PreparedFile(
         kind="image",
         path=escape_undecodable(job.path),
         source=escape_undecodable(job.source),
         source_sha256=sha256(data).hexdigest(),
-        sha256=sha256(content).hexdigest(),
+        sha256=digest,
         size=len(content),
         steps=steps,
         width=image.width,
@@ -224,7 +240,7 @@ def _grow(image: Image.Image, job: ImageJob, upscaled: Path | None) -> tuple[Ima
     return pixels.resize(image, job.size), (step,)
 
 
-def _make_mask(root: Path, job: ImageJob, sizes: tuple[Size, Size], size: Size) -> PreparedFile:
+def _make_mask(place: Place, job: ImageJob, sizes: tuple[Size, Size], size: Size) -> PreparedFile:
     """The mask of an image, with the same rotation, crop and size. Raises _SourceError.
 
     A mask of the image's stored size is rotated with it; one of another shape is taken as the image is shown.
@@ -262,13 +278,13 @@ def _make_mask(root: Path, job: ImageJob, sizes: tuple[Size, Size], size: Size) 
         raise
     except Exception as error:
         raise _SourceError(msg("damaged: {why}", why=str(error) or type(error).__name__)) from error
-    replace_bytes(root / job.mask_path, content, within=root)
+    digest = place.write(job.mask_path, content)
     return PreparedFile(
         kind="mask",
         path=escape_undecodable(job.mask_path),
         source=escape_undecodable(job.mask),
         source_sha256=sha256(data).hexdigest(),
-        sha256=sha256(content).hexdigest(),
+        sha256=digest,
         size=len(content),
         steps=tuple(steps),
         width=size[0],
@@ -276,20 +292,20 @@ def _make_mask(root: Path, job: ImageJob, sizes: tuple[Size, Size], size: Size) 
     )
 
 
-def _write_caption(root: Path, caption: CaptionJob, rules: CaptionRules, color: str | None) -> PreparedFile:
+def _write_caption(place: Place, caption: CaptionJob, rules: CaptionRules, color: str | None) -> PreparedFile:
     text, steps = caption.text, caption.steps
     if color is not None:
         tagged = add_background(text, color, rules)
         steps = (*steps, "background-tag") if tagged != text else steps
         text = tagged
     content = text.encode("utf-8", "replace")
-    replace_bytes(root / caption.path, content, within=root)
+    digest = place.write(caption.path, content)
     return PreparedFile(
         kind="caption",
         path=escape_undecodable(caption.path),
         source=escape_undecodable(caption.source),
         source_sha256=caption.sha256,
-        sha256=sha256(content).hexdigest(),
+        sha256=digest,
         size=len(content),
         steps=steps,
     )

@@ -17,13 +17,14 @@ from lorabake.inputs.metadata_file import load_metadata_table
 from lorabake.inputs.prepare.folder import (
     LOCK_NAME,
     STAGE_NAME,
+    FolderState,
     Journal,
     clean_folder,
     write_manifest,
 )
 from lorabake.inputs.prepare.metadata import NewEntry, rewrite_metadata
 from lorabake.inputs.prepare.plan import FolderPlan, FolderRequest
-from lorabake.inputs.prepare.work import ImageJob, do_job
+from lorabake.inputs.prepare.work import ImageJob, Place, do_job
 from lorabake.jobs.prepare.plan import Preparation, name_metadata, with_state
 from lorabake.util import files
 from lorabake.util.hashing import FileHasher, ProgressCallback
@@ -44,13 +45,11 @@ BATCH = 64  # images that are upscaled at a time, so that an interrupt loses few
 
 @dataclass(frozen=True, slots=True)
 class PreparedDataset:
-    """What was made: the manifest, how many images were made now and how many were there, what was removed."""
+    """What was made: the manifest, how many images were made now, and what there was before."""
 
     manifest: PreparedSet
     made: int
-    kept: int
-    removed: int
-    changed: tuple[str, ...]
+    state: FolderState
 
 
 def prepare_dataset(
@@ -80,13 +79,13 @@ def _prepare(plan: Preparation, progress: ProgressCallback | None, upscale: Upsc
     ahead = [job for job in jobs if job.path not in plan.state.kept]
     recipe = plan.recipe_text.encode()
     _refuse_edited(plan, plan.recipe_name, recipe)
-    folders = {str(PurePosixPath(path).parent) for job in jobs for path in job.paths}
-    journal = Journal(root, plan.known, (path for job in ahead for path in job.paths))
+    targets = {path for job in jobs for path in job.paths}
+    journal = Journal(root)
     try:
-        clean_folder(root, plan.state.surplus, {*folders, "."}, plan.known)
-        for folder in sorted(folders):
+        clean_folder(root, plan.state.surplus, {*targets, *plan.other_names})
+        for folder in sorted({str(PurePosixPath(path).parent) for path in targets}):
             files.make_folder(root / folder, within=root)
-        for image in _do_jobs(root, ahead, progress, upscale):
+        for image in _do_jobs(Place(root, journal.announce), ahead, progress, upscale):
             journal.note(image)
             done[image.path] = image
         extra = [*_make_metadata(plan, done), (_describe_recipe(plan, recipe), recipe)]
@@ -104,16 +103,16 @@ def _prepare(plan: Preparation, progress: ProgressCallback | None, upscale: Upsc
         left_out=tuple(file for folder in plan.folders for file in folder.left_out),
     )
     write_manifest(root, manifest)
-    return PreparedDataset(manifest, len(ahead), len(jobs) - len(ahead), len(plan.state.surplus), plan.state.changed)
+    return PreparedDataset(manifest, len(ahead), plan.state)
 
 
 def _do_jobs(
-    root: Path, jobs: Sequence[ImageJob], progress: ProgressCallback | None, upscale: Upscale | None
+    place: Place, jobs: Sequence[ImageJob], progress: ProgressCallback | None, upscale: Upscale | None
 ) -> Iterator[PreparedImage]:
     """In threads: Pillow decodes, resizes and encodes without Python's lock."""
     growing = [job for job in jobs if job.upscaler] if upscale is not None else []
     batches = [
-        [job for job in jobs if job not in growing],
+        [job for job in jobs if not job.upscaler or upscale is None],
         *(growing[at : at + BATCH] for at in range(0, len(growing), BATCH)),
     ]
     count = 0
@@ -121,7 +120,7 @@ def _do_jobs(
         try:
             for number, batch in enumerate(batches):
                 ready: Mapping[str, Path] = upscale(batch) if upscale is not None and number else {}
-                waiting = [pool.submit(do_job, root, job, ready.get(job.path)) for job in batch]
+                waiting = [pool.submit(do_job, place, job, ready.get(job.path)) for job in batch]
                 for each in as_completed(waiting):
                     count += 1
                     if progress is not None:
@@ -184,24 +183,25 @@ def _list_entries(
     return found
 
 
-def _refuse_edited(plan: Preparation, name: str, data: bytes) -> None:
-    """Raises MachineError for a file that somebody has edited and that would become another one."""
-    recorded = plan.known.digests.get(name)
-    if recorded is None or name in plan.known.loose or recorded == sha256(data).hexdigest():
-        return
-    if files.exists(plan.root / name) and sha256(files.read_bytes(plan.root / name)).hexdigest() != recorded:
+def _refuse_edited(plan: Preparation, name: str, data: bytes) -> bool:
+    """Whether the file has to be written: one that has become another since it was made stays. Raises MachineError for
+    one that somebody has edited and that would become another one."""
+    recorded, wanted = plan.known.digests.get(name, set()), sha256(data).hexdigest()
+    if not files.exists(plan.root / name):
+        return True
+    now = sha256(files.read_bytes(plan.root / name)).hexdigest()
+    if now not in recorded and wanted not in recorded:
         raise MachineError(
             msg("{path} has changed since it was prepared, and would be written again", path=plan.root / name),
             msg("pass another folder with --to, or move this file elsewhere"),
         )
+    return now in recorded and now != wanted
 
 
 def _write_other(plan: Preparation, journal: Journal, file: PreparedFile, data: bytes) -> None:
     """Write a file of the folder itself, unless an earlier start has: it may have been edited since."""
-    _refuse_edited(plan, file.path, data)
-    known = plan.known.digests.get(file.path) == file.sha256 and file.path not in plan.known.loose
-    if not known or not files.exists(plan.root / file.path):
-        journal.announce(file.path)
+    if _refuse_edited(plan, file.path, data):
+        journal.announce(file.path, file.sha256)
         files.replace_bytes(plan.root / file.path, data, within=plan.root)
 
 

@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -177,8 +178,8 @@ def _make_requests(
 def _name_folder(wanted: str, taken: set[str], recipe_name: str) -> str:
     """A name that no other folder has, its masks' folder included, on any file system."""
     reserved = {name.casefold() for name in (*OWN_NAMES, recipe_name)}
-    plain = (wanted.encode("utf-8", "replace").decode().lstrip(".") or "images")[:100]
-    names = (plain, *(f"{plain}-{number}" for number in range(2, 10_000)))
+    plain = (wanted.encode("utf-8", "replace").decode().replace("\\", "_").lstrip(".") or "images")[:100]
+    names = chain([plain], (f"{plain}-{number}" for number in count(2)))
     free = next(n for n in names if not {n.casefold(), f"{n}-masks".casefold()} & (taken | reserved))
     taken.update({free.casefold(), f"{free}-masks".casefold()})
     return free
@@ -246,16 +247,18 @@ def _find_duplicates(
 ) -> list[dict[str, str]]:
     """For each folder the images that are left out, with the file that each equals.
 
-    One of each stays for each concept, one with a caption if there is one; an image of two concepts stays in both,
-    where each has a caption of its own (G6.8.pictures). Regularization has none of the training images (G35.6).
+    One of each stays for each concept: one with a caption if there is one, then the one with the shortest name. An
+    image of two concepts stays in both, where each has a caption of its own (G6.8.pictures). Regularization has none of
+    the training images (G35.6).
     """
     number = {table: at for at, parts in enumerate(wanted) for table in parts.tables}
     owners = {index: group[0] for group in group_concepts(recipe) for index in group}
     found: list[dict[str, str]] = [{} for _ in wanted]
+    captioned = [{image.name for image in parts.facts.images if image.caption.text} for parts in wanted]
 
-    def rank(place: ImageRef) -> tuple[bool, bool]:
-        facts = next(image for image in dataset.get_folder(place.table, place.index).images if image.name == place.name)
-        return place.name not in crops[number[place.table, place.index]], not facts.caption.text
+    def rank(place: ImageRef) -> tuple[bool, bool, int, str]:
+        at = number[place.table, place.index]
+        return place.name not in crops[at], place.name not in captioned[at], len(place.name), place.name
 
     for twins in dataset.twins:
         if twins.near:
