@@ -22,7 +22,7 @@ class FailedCaption(StrictModel):
 
 class CaptionReport(StrictModel):
     """``dry_run``: nothing was written; a command was then run for the first images only. ``missing`` is how many
-    images were to get a caption, ``kept`` how many had one that was left alone, ``undo`` the file that brings back
+    images were to get a caption, ``kept`` how many had one that was left alone, ``undo`` the file that restores
     the replaced ones. ``notes`` are about folders whose captions are not read from such files. ``next`` is the command
     to run now. ``version`` changes only if a reader of this one would stumble."""
 

@@ -98,8 +98,8 @@ class SkippedCaption(StrictModel):
 
 
 class CaptionEditReport(StrictModel):
-    """What edits change, or have changed: ``written`` are the files that were written, ``undo`` the file that brings
-    them back, ``copy`` the recipe of the copy that was made. ``captions`` is the number that were looked at."""
+    """What edits change, or have changed: ``written`` are the files that were written, ``undo`` the file that restores
+    them, ``copy`` the recipe of the copy that was made. ``captions`` is the number that were looked at."""
 
     version: Literal[1] = 1
     recipe: EscapedText

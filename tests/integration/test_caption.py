@@ -154,7 +154,9 @@ def test_one_bad_image_does_not_stop_the_others(caption: Captioning, project: Pa
 
 
 def test_what_a_failed_command_finished_counts(caption: Captioning, project: Path) -> None:
-    script = WRITES.replace("[1])", "[1])") + "    sys.exit('disk full')\n"
+    second = "    if '000001' in image.name: image.with_suffix('.txt').write_text('red_la'); sys.exit('disk full')\n"
+    first, rest = WRITES.split("\n", 1)
+    script = f"{first}\n{second}{rest}    time.sleep(0.3)\n"
     found = json.loads(caption("--with", tool("{folder}"), "--json", script=script, expected=4).stdout)
     assert (len(found["written"]), len(found["failed"])) == (1, 2)
     assert "disk full" in found["failed"][0]["why"]
@@ -233,6 +235,69 @@ def test_folders_whose_captions_are_not_read(caption: Captioning, project: Path)
     (project / "r.toml").write_text(RECIPE + 'metadata_file = "meta.json"\n')
     found = json.loads(caption("--template", "y", "--json", "--overwrite").stdout)
     assert (found["missing"], len(found["notes"])) == (0, 1)
+
+
+@pytest.mark.parametrize("mark", ["{image}", "{folder}"])
+@pytest.mark.parametrize("what", ["images", "."])
+def test_links_in_place_of_its_folder_lead_nowhere(
+    caption: Captioning, project: Path, tmp_path: Path, mark: str, what: str
+) -> None:
+    victim = tmp_path / "victim"
+    (victim / "images").mkdir(parents=True)
+    kept = [victim / folder / f"{n:06}.png" for n in range(4) for folder in ("images", ".")]
+    for each in kept:
+        each.write_bytes(b"precious")
+    place = "Path(sys.argv[1]).parent" if mark == "{image}" else "Path(sys.argv[1])"
+    place += "" if what == "images" else ".parent"
+    script = f"import shutil; place = {place}; shutil.rmtree(place); place.symlink_to({str(victim)!r}); print('red')"
+    caption("--with", tool(mark), "--json", script=script, expected=1 if mark == "{image}" else 4)
+    assert [each.read_bytes() for each in kept] == [b"precious"] * 8
+    assert len(list(victim.rglob("*"))) == 9
+
+
+def test_a_command_that_removes_its_folder(caption: Captioning, project: Path) -> None:
+    script = "import shutil; shutil.rmtree(Path(sys.argv[1])); print('red lamp')"
+    found = json.loads(caption("--with", tool("{folder}"), "--json", script=script, expected=4).stdout)
+    assert (len(found["failed"]), found["written"]) == (3, [])
+    script = script.replace("[1])", "[1]).parent")
+    assert len(json.loads(caption("--with", tool("{image}"), "--json", script=script).stdout)["written"]) == 3
+    assert len(texts(project)) == 4
+
+
+def test_images_and_captions_that_disappear(caption: Captioning, project: Path) -> None:
+    script = "[(Path('img') / name).unlink(missing_ok=True) for name in ('mine.txt', 'a b.png')]; print('red')"
+    found = json.loads(caption("--with", tool("{image}"), "--overwrite", "--json", script=script, expected=4).stdout)
+    assert {each["image"] for each in found["failed"]} == {"img/mine.png", "img/a b.png"}
+    assert len(found["written"]) == 2
+
+
+def test_a_failure_keeps_the_texts_that_replaced_others(caption: Captioning, project: Path, tmp_path: Path) -> None:
+    for name in NAMES:
+        (project / "img" / name).write_text(f"old {name}")
+    script = (
+        "import shutil\nif '000002' in sys.argv[1]:\n    place = Path(sys.argv[1]).parent; shutil.rmtree(place)\n"
+        "    place.write_text('')\nprint('red')"
+    )
+    caption("--with", tool("{image}"), "--overwrite", script=script, expected=1)
+    assert sum("red" in text for text in texts(project).values()) == 3
+    undo = [sys.executable, "-m", "lorabake", "tags", "r.toml", "--undo", "r.undo-1.json"]
+    subprocess.run(undo, cwd=project, env=environment(tmp_path), check=True, capture_output=True)
+    assert texts(project) == {name: f"old {name}" for name in NAMES} | MINE
+
+
+def test_torn_texts_are_not_taken(caption: Captioning, project: Path) -> None:
+    script = "(Path(sys.argv[1]) / '000001.txt').write_text('red_la'); time.sleep(600)"
+    args = ("--with", tool("{folder}"), "--timeout", 2, "--json")
+    assert json.loads(caption(*args, script=script, expected=4).stdout)["written"] == []
+    assert texts(project) == MINE
+
+
+def test_undo_of_captions_that_the_recipe_does_not_read(caption: Captioning, project: Path, tmp_path: Path) -> None:
+    (project / "r.toml").write_text(RECIPE + 'captions = "none"\n')
+    found = json.loads(caption("--template", "new", "--overwrite", "--json").stdout)
+    undo = [sys.executable, "-m", "lorabake", "tags", "r.toml", "--undo", found["undo"]]
+    subprocess.run(undo, cwd=project, env=environment(tmp_path), check=True, capture_output=True)
+    assert texts(project) == dict.fromkeys(NAMES, "new\n") | MINE
 
 
 def test_replaced_captions_can_be_brought_back(caption: Captioning, project: Path, tmp_path: Path) -> None:

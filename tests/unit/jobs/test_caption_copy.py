@@ -9,7 +9,7 @@ import pytest
 from lorabake.analysis.captioned_recipe import CaptionedRecipe, read_captioned_recipe
 from lorabake.analysis.tag_counts import tag_images
 from lorabake.analysis.tag_edits import make_edit, select_images
-from lorabake.errors import MachineError
+from lorabake.errors import MachineError, ResourceError
 from lorabake.jobs.caption_copy import copy_dataset
 from lorabake.jobs.caption_edits import EditPlan, plan_edits
 from lorabake.recipe.load import load_recipe
@@ -89,6 +89,52 @@ def test_captions_of_the_copy_are_not_those_of_the_original(tmp_path: Path) -> N
     for each in copied.parent.rglob("*.txt"):
         each.write_text("other")
     assert (tmp_path / "set" / "pics" / "b.txt").read_bytes() == b"lum, sky"
+
+
+def test_writing_into_the_copy_leaves_the_original(tmp_path: Path) -> None:
+    path = write_project(tmp_path / "set")
+    before = snapshot(tmp_path / "set")
+    copied = copy_dataset(*plan(path), tmp_path / "new")
+    for each in copied.parent.rglob("*.png"):
+        with each.open("ab") as file:
+            file.write(b"more")
+    assert snapshot(tmp_path / "set") == before
+
+
+def test_a_folder_with_two_names_is_copied_once(tmp_path: Path) -> None:
+    path = write_project(tmp_path / "set")
+    (tmp_path / "set" / "link").symlink_to("pics")
+    path.write_text(RECIPE.replace("cats/pics", "link"), encoding="utf-8")
+    loaded = load_recipe(copy_dataset(*plan(path), tmp_path / "new"))
+    assert loaded.recipe is not None
+    assert {part.images for part in loaded.recipe.concept} == {"pics"}
+    assert (tmp_path / "new" / "pics" / "a.txt").read_bytes() == b"lum\r\n"
+
+
+@pytest.mark.parametrize("place", ["pics/new", "cats/pics/deep/new", "masks/new", "reg/new"])
+def test_a_copy_in_the_dataset_is_refused(tmp_path: Path, place: str) -> None:
+    path = write_project(tmp_path / "set")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(MachineError):
+        copy_dataset(*plan(path), tmp_path / "set" / place)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_too_little_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_project(tmp_path / "set")
+    monkeypatch.setattr("lorabake.util.machine.get_free_disk", lambda _: 10)
+    with pytest.raises(ResourceError):
+        copy_dataset(*plan(path), tmp_path / "new")
+
+
+def test_folders_of_others_stay(tmp_path: Path) -> None:
+    path = write_project(tmp_path / "set")
+    mine = tmp_path / ".new.lorabake-part" / "mine"
+    mine.parent.mkdir()
+    mine.touch()
+    with pytest.raises(MachineError):
+        copy_dataset(*plan(path), tmp_path / "new")
+    assert mine.exists()
 
 
 def test_a_folder_that_exists_is_not_touched(tmp_path: Path) -> None:

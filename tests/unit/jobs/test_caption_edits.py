@@ -247,6 +247,59 @@ def test_a_metadata_file_changes_in_its_captions_only(tmp_path: Path) -> None:
     assert meta.read_bytes() == before
 
 
+def test_line_ends_that_only_python_knows_are_part_of_a_text(tmp_path: Path) -> None:
+    path = write_set(tmp_path, {"a": b"", "b": b""}, 'metadata_file = "meta.jsonl"\n')
+    rows = [f'{{"image_path": "{tmp_path}/pics/{name}.png", "caption": "lum, x\u2028y, sea"}}\r\n' for name in "ab"]
+    meta = tmp_path / "meta.jsonl"
+    meta.write_bytes("".join(rows).encode())
+    planned, found = plan(path, ("remove", "sea"))
+    write_in_place(planned, found)
+    assert meta.read_bytes().decode() == "".join(rows).replace(", sea", "")
+
+
+def test_half_of_a_surrogate_pair_stays(tmp_path: Path) -> None:
+    path = write_set(tmp_path, {"a": b""}, 'metadata_file = "meta.json"\n')
+    meta = tmp_path / "meta.json"
+    meta.write_text(f'{{"{tmp_path}/pics/a.png": {{"caption": "lum, \\ud800, \u00e9"}}}}', encoding="utf-8")
+    planned, found = plan(path, ("add", "sea"))
+    assert planned.skipped == []
+    write_in_place(planned, found)
+    assert json.loads(meta.read_text())[f"{tmp_path}/pics/a.png"]["caption"] == "lum, \ud800, \u00e9, sea"
+
+
+def test_names_that_are_not_utf8(tmp_path: Path) -> None:
+    path = write_set(tmp_path, {"a\udcff": b"lum, sea"})
+    planned, found = plan(path, ("remove", "sea"))
+    undo = write_in_place(planned, found)
+    assert (tmp_path / "pics" / "a\udcff.txt").read_bytes() == b"lum"
+    assert undo_edits(read(path), undo).written == 1
+    assert (tmp_path / "pics" / "a\udcff.txt").read_bytes() == b"lum, sea"
+
+
+def test_a_folder_with_two_names_is_edited_once(tmp_path: Path) -> None:
+    path = write_set(tmp_path, {"a": b"lum, sea"}, '[[concept]]\ntoken = "lum"\nclass = "tower"\nimages = "link"\n')
+    (tmp_path / "link").symlink_to("pics")
+    planned, found = plan(path, ("add", "sky"))
+    undo = write_in_place(planned, found)
+    assert (tmp_path / "pics" / "a.txt").read_bytes() == b"lum, sea, sky"
+    undo_edits(read(path), undo)
+    assert (tmp_path / "pics" / "a.txt").read_bytes() == b"lum, sea"
+
+
+@pytest.mark.parametrize("extension", ["png", "txt"])
+def test_what_was_deleted_does_not_stop_the_undo(tmp_path: Path, extension: str) -> None:
+    path = write_set(tmp_path, {"a": b"lum, sea", "b": b"lum, sea, x"})
+    undo = write_in_place(*plan(path, ("remove", "sea")))
+    (tmp_path / "pics" / f"a.{extension}").unlink()
+    report = undo_edits(read(path), undo)
+    assert (report.written, [each.file for each in report.skipped]) == (1, ["pics/a.txt"])
+    assert (tmp_path / "pics" / "b.txt").read_bytes() == b"lum, sea, x"
+    (tmp_path / "pics" / f"b.{extension}").unlink()
+    (tmp_path / "pics" / "c.png").write_bytes(b"an image")
+    with pytest.raises(RecipeError):
+        undo_edits(read(path), undo)
+
+
 def test_json_lines(tmp_path: Path) -> None:
     path = write_set(tmp_path, {"a": b"", "b": b""}, 'metadata_file = "meta.jsonl"\n')
     rows = [{"image_path": str(tmp_path / "pics" / f"{name}.png"), "caption": "lum, sea"} for name in "ab"]

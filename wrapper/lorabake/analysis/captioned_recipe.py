@@ -46,3 +46,12 @@ def read_captioned_recipe(
             said = msg("cannot read {path}: {why}", path=named, why=problem)
             raise RecipeError(said, hint=msg("`lorabake check {recipe}` shows what is wrong", recipe=path))
     return CaptionedRecipe(loaded, recipe, folders)
+
+
+def read_unread_captions(read: CaptionedRecipe) -> CaptionedRecipe:
+    """The same with the caption files of concepts with captions = "none", which sd-scripts does not read."""
+    if all(concept.captions is None for concept in read.recipe.concept):
+        return read
+    concepts = tuple(concept.model_copy(update={"captions": None}) for concept in read.recipe.concept)
+    recipe = read.recipe.model_copy(update={"concept": concepts})
+    return CaptionedRecipe(read.loaded, recipe, read_captions(recipe, read.loaded.folder, ScanOptions()))

@@ -114,7 +114,7 @@ def select_concepts(recipe: Recipe, wanted: str | None) -> frozenset[int]:
 def match_tags(pattern: str, known: Iterable[str]) -> Callable[[str], bool]:
     """Whether a tag (as ``normalize_tag`` spells it) is the one that a person means.
 
-    ``*`` stands for any text (``*hair``), unless the pattern is itself a tag of the captions (``*_*``).
+    ``*`` matches any text (``*hair``), unless the pattern is itself a tag of the captions (``*_*``).
     """
     plain = normalize_tag(pattern)
     if "*" not in plain or plain in known:

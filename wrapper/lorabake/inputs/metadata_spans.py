@@ -10,6 +10,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+_LINE = re.compile(r"[^\r\n]+")  # other line ends may be inside of a text
+_HALF_PAIR = re.compile("[\ud800-\udfff]")
 _BLANK = re.compile(r"[ \t\n\r]*")
 _DECODER = json.JSONDecoder()
 
@@ -34,12 +36,12 @@ def find_entries(text: str, *, lines: bool) -> Iterator[EntrySpans]:
     """The entries of a metadata file, the last one of each name. Raises ValueError for what is not one."""
     found: dict[str, EntrySpans] = {}
     if lines:
-        start = 0
-        for line in text.splitlines(keepends=True):
-            if line.strip():
-                fields, _ = _read_object(text, _skip(text, start))
+        for line in _LINE.finditer(text):
+            if line[0].strip():
+                fields, _ = _read_object(text, _skip(text, line.start()))
+                if "image_path" not in fields:
+                    raise ValueError("no image_path")
                 found[_read_text(text, fields["image_path"]).value] = _make_entry(text, "", fields)
-            start += len(line)
     else:
         for name, start in _read_object(text, _skip(text, 0))[0].items():
             found[name] = _make_entry(text, name, _read_object(text, start)[0])
@@ -47,10 +49,10 @@ def find_entries(text: str, *, lines: bool) -> Iterator[EntrySpans]:
 
 
 def replace_texts(text: str, new: Mapping[TextSpan, str]) -> str:
-    """The file's text with other values in these places, in ASCII if all of it is."""
+    """The file's text with other values in these places, in ASCII if all of it is, and where UTF-8 has no bytes."""
     result, done = "", 0
     for span in sorted(new):
-        written = json.dumps(new[span], ensure_ascii=text.isascii())
+        written = json.dumps(new[span], ensure_ascii=text.isascii() or _HALF_PAIR.search(new[span]) is not None)
         result += text[done : span.start] + written
         done = span.end
     return result + text[done:]

@@ -1,20 +1,24 @@
 """Writes captions for images that have none: the text of a tagger or of a template, in the guide's order.
 
 Each caption file is written complete or not at all, as soon as its text is known, and never over a text that somebody
-wrote; so whoever interrupts it keeps what is finished, and the same command continues.
+wrote; so whoever interrupts it keeps what is finished, and the same command continues. Texts that are to be replaced
+are in the undo file before.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import shlex
+import time
+from collections.abc import Callable, Generator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory, gettempdir
+from tempfile import gettempdir, mkdtemp
 from typing import TYPE_CHECKING
 
-from lorabake.analysis.captioned_recipe import CaptionedRecipe
-from lorabake.errors import InterruptedRunError, RecipeError, ResourceError
+from lorabake.analysis.captioned_recipe import CaptionedRecipe, read_unread_captions
+from lorabake.errors import InterruptedRunError, MachineError, RecipeError, ResourceError
 from lorabake.inputs.caption_text import (
     TEXT_LIMIT,
     CaptionWriter,
@@ -25,11 +29,21 @@ from lorabake.inputs.caption_text import (
     read_output,
 )
 from lorabake.inputs.captions import caption_path
-from lorabake.inputs.dataset import ScanOptions
-from lorabake.inputs.survey import read_captions
-from lorabake.jobs.caption_edits import CaptionFile, EditedFile, EditPlan, write_in_place
+from lorabake.jobs.caption_edits import CaptionFile, EditedFile, choose_undo_file, write_edited_file, write_undo_file
 from lorabake.jobs.caption_tool import FOLDER, IMAGE, IMAGES, SCRATCH, CaptionTool, ToolError, run_tool
-from lorabake.util.files import disk_error, make_folders, os_errors_as_messages, read_bytes, replace_bytes, write_bytes
+from lorabake.util.files import (
+    UnreadableError,
+    disk_error,
+    identify_file,
+    make_folders,
+    os_errors_as_messages,
+    read_bytes,
+    reason,
+    remove_file,
+    remove_tree,
+    replace_bytes,
+    write_bytes,
+)
 from lorabake.util.machine import get_free_disk
 from lorabake_schemas.caption_report import FailedCaption, WrittenCaption
 from lorabake_schemas.dataset import CAPTION_EXTENSION, CaptionProblem, ImageFacts
@@ -46,6 +60,8 @@ WITHOUT_TEXT = (CaptionProblem.MISSING, CaptionProblem.EMPTY, CaptionProblem.SPA
 UNREADABLE = (CaptionProblem.UNREADABLE, CaptionProblem.NOT_UTF8, CaptionProblem.TOO_LARGE)
 TRIED_FIRST = 3  # images that a dry run gives to a command
 FAILURES_IN_A_ROW = 3  # after which the rest would fail, too
+REPLACED_EVERY_S = 2.0  # texts are replaced together, since the undo file is written before
+UNSURE_NS = 100_000_000  # before a command failed; what it wrote then may be a part
 # What taggers call the text of 1.png, in the order in which it is looked for.
 _OUTPUT_EXTENSIONS = (CAPTION_EXTENSION, ".caption", ".tags", ".cap")
 
@@ -78,12 +94,10 @@ class CaptionPlan:
 
 @dataclass(slots=True)
 class CaptionOutcome:
-    """What was written so far, and what could not be. ``edits`` are the texts to be replaced at the end, when their
-    undo file can be complete; ``undo`` is that file."""
+    """What was written so far, and what could not be. ``undo`` is the file with the texts that were replaced."""
 
     written: list[WrittenCaption] = field(default_factory=list[WrittenCaption])
     failed: list[FailedCaption] = field(default_factory=list[FailedCaption])
-    edits: list[EditedFile] = field(default_factory=list[EditedFile])
     undo: Path | None = None
 
 
@@ -96,7 +110,8 @@ def plan_captions(
     when a concept lacks a word that the template wants.
     """
     read, notes = _with_captions_read(read)
-    targets, kept, files = list[CaptionTarget](), 0, set[Path]()
+    targets, kept, files = list[CaptionTarget](), 0, set[object]()
+    known = dict[Path, tuple[int, int] | Path]()
     for concept, found in zip(read.recipe.concept, read.folders, strict=True):
         if concept.metadata_file:
             said = msg("{folder}: its captions are in {file}", folder=concept.images, file=concept.metadata_file)
@@ -119,8 +134,9 @@ def plan_captions(
                 kept += 1
                 continue
             target = _make_target(Path(found.path), concept.images, image, extension, writer)
-            if target.file not in files:  # 1.png and 1.jpg share a caption, and so does a folder that is named twice
-                files.add(target.file)
+            same = identify_file(target.file, known)
+            if same not in files:  # 1.png and 1.jpg share a caption, and so does a folder that is named twice
+                files.add(same)
                 old = None if bare else CaptionFile(target.file, Path(found.path), Path(found.path))
                 targets.append(replace(target, replaced=old))
     return CaptionPlan(read, tuple(targets), kept, tuple(notes))
@@ -131,14 +147,11 @@ def _with_captions_read(read: CaptionedRecipe) -> tuple[CaptionedRecipe, list[Me
     off = [concept.images for concept in read.recipe.concept if concept.captions == "none"]
     if not off:
         return read, []
-    concepts = tuple(concept.model_copy(update={"captions": None}) for concept in read.recipe.concept)
-    recipe = read.recipe.model_copy(update={"concept": concepts})
-    folders = read_captions(recipe, read.loaded.folder, ScanOptions())
     notes = [
         msg('{folder}: remove captions = "none" from the recipe, or its captions are not read', folder=images)
         for images in off
     ]
-    return CaptionedRecipe(read.loaded, recipe, folders), notes
+    return read_unread_captions(read), notes
 
 
 def _make_target(root: Path, images: str, image: ImageFacts, extension: str, writer: CaptionWriter) -> CaptionTarget:
@@ -149,9 +162,9 @@ def _make_target(root: Path, images: str, image: ImageFacts, extension: str, wri
 def write_template_captions(plan: CaptionPlan, *, dry_run: bool) -> CaptionOutcome:
     """The template alone, for every image."""
     done = CaptionOutcome()
-    for target in plan.targets:
-        _finish(target, lambda target=target: target.writer.compose(()), done, dry_run=dry_run)  # type: ignore[misc]
-    _replace_texts(plan, done)
+    with _open_writer(plan, done, dry_run=dry_run) as writer:
+        for target in plan.targets:
+            writer.finish(target, lambda target=target: target.writer.compose(()))  # type: ignore[misc]
     return done
 
 
@@ -165,23 +178,103 @@ def write_tool_captions(
     """
     targets = plan.targets[:TRIED_FIRST] if dry_run else plan.targets
     done = CaptionOutcome()
-    with TemporaryDirectory(prefix="lorabake-caption-") as scratch:
-        work = _CaptionWork(Path(scratch), tool, targets, done, dry_run, progress or _ignore)
-        try:
+    with os_errors_as_messages():
+        scratch = Path(mkdtemp(prefix="lorabake-caption-"))
+    try:
+        with _open_writer(plan, done, dry_run=dry_run) as writer:
+            work = _CaptionWork(scratch, tool, targets, writer, progress or _ignore)
             work.prepare()
             work.caption_each() if tool.per_image else work.caption_all()
-        except (InterruptedRunError, KeyboardInterrupt) as error:
-            _replace_texts(plan, done)
-            said = nmsg(len(done.written), "stopped; {n} caption is finished", "stopped; {n} captions are finished")
-            raise InterruptedRunError(said, msg("run the same command again to continue")) from error
-    _replace_texts(plan, done)
+    except (InterruptedRunError, KeyboardInterrupt) as error:
+        said = nmsg(len(done.written), "stopped; {n} caption is finished", "stopped; {n} captions are finished")
+        hint = msg("run the same command again to continue")
+        if done.undo is not None:
+            undo = shlex.join(["lorabake", "tags", str(plan.read.loaded.path), "--undo", str(done.undo)])
+            hint = msg("to restore the old captions: `{command}`", command=undo)
+        raise InterruptedRunError(said, hint) from error
+    finally:
+        remove_tree(scratch, within=scratch.parent)
     return done
 
 
-def _replace_texts(plan: CaptionPlan, done: CaptionOutcome) -> None:
-    """Write the captions that replace others, after the undo file that brings those back."""
-    if done.edits:
-        done.undo = write_in_place(EditPlan([], files=done.edits), plan.read)
+@dataclass(slots=True)
+class _CaptionWriter:
+    """Writes captions as their texts become known. ``edits`` are those that replace a text and wait for the undo file
+    that has them all; ``replaced`` those in it."""
+
+    plan: CaptionPlan
+    done: CaptionOutcome
+    dry_run: bool
+    edits: list[tuple[CaptionTarget, EditedFile, str]] = field(
+        default_factory=list[tuple[CaptionTarget, EditedFile, str]]
+    )
+    replaced: list[EditedFile] = field(default_factory=list[EditedFile])
+    last: float = field(default_factory=time.monotonic)
+
+    def fail(self, target: CaptionTarget, why: Message) -> None:
+        self.done.failed.append(FailedCaption(image=target.name, why=why))
+
+    def finish(self, target: CaptionTarget, compose: Callable[[], str]) -> None:
+        """Write one caption, unless there is a text by now that is not to be replaced."""
+        try:
+            text = compose()
+            data = f"{text}\n".encode()
+            if not self.dry_run and target.replaced is not None:
+                edit = EditedFile(target.replaced, read_bytes(target.file, within=target.replaced.root), data)
+                self.edits.append((target, edit, text))
+                return
+        except (TextError, ToolError) as error:
+            self.fail(target, error.message)
+            return
+        except OSError as error:
+            self.fail(target, reason(error))
+            return
+        if not self.dry_run:
+            if _has_text(target.file):
+                self.fail(target, msg("it has a caption by now"))
+                return
+            try:
+                replace_bytes(target.file, data)
+            except OSError as error:
+                raise disk_error(error, msg("cannot write {path}", path=target.file)) from error
+        self._note(target, text)
+
+    def _note(self, target: CaptionTarget, text: str) -> None:
+        self.done.written.append(WrittenCaption(image=target.name, file=target.file_name, text=text))
+
+    def replace_some(self) -> None:
+        """Replace what is waiting if the last time is long enough ago."""
+        if time.monotonic() >= self.last + REPLACED_EVERY_S:
+            self.replace_all()
+
+    def replace_all(self) -> None:
+        """Write the undo file with all that is to be replaced, then replace it."""
+        waiting, self.edits = self.edits, []
+        if waiting:
+            self.replaced += (edit for _, edit, _ in waiting)
+            undo = self.done.undo or choose_undo_file(self.plan.read)
+            write_undo_file(undo, self.replaced, self.plan.read)
+            self.done.undo = undo
+        for target, edit, text in waiting:
+            try:
+                write_edited_file(edit, self.plan.read)
+            except ResourceError:
+                raise
+            except MachineError as error:
+                self.fail(target, error.message)
+            else:
+                self._note(target, text)
+        self.last = time.monotonic()
+
+
+@contextmanager
+def _open_writer(plan: CaptionPlan, done: CaptionOutcome, *, dry_run: bool) -> Generator[_CaptionWriter]:
+    """However the work ends, the texts that are known are written."""
+    writer = _CaptionWriter(plan, done, dry_run)
+    try:
+        yield writer
+    finally:
+        writer.replace_all()
 
 
 def _ignore(_done: int, _total: int) -> None: ...
@@ -189,45 +282,60 @@ def _ignore(_done: int, _total: int) -> None: ...
 
 @dataclass(frozen=True, slots=True)
 class _CaptionWork:
+    """The command at work. It may do anything in ``scratch``, such as put links there: no link on the way is followed,
+    not even one in the place of ``scratch`` itself."""
+
     scratch: Path
     tool: CaptionTool
     targets: Sequence[CaptionTarget]
-    done: CaptionOutcome
-    dry_run: bool
+    writer: _CaptionWriter
     progress: ProgressCallback
 
     @property
     def images(self) -> Path:
         return self.scratch / "images"
 
+    @property
+    def _base(self) -> Path:
+        return self.scratch.parent
+
     def prepare(self) -> None:
-        make_folders(self.images, within=self.scratch)
-        for name, place in self.tool.links:
-            link = self.scratch / name
-            if link.parent != self.scratch:
-                make_folders(link.parent, within=self.scratch)
-            link.symlink_to(place, target_is_directory=True)
+        with os_errors_as_messages():
+            make_folders(self.images, within=self._base)
+            for name, place in self.tool.links:
+                link = self.scratch / name
+                if link.parent != self.scratch:
+                    make_folders(link.parent, within=self._base)
+                link.symlink_to(place, target_is_directory=True)
 
     def caption_each(self) -> None:
         """One start of the command for each image; what it prints is the text."""
-        in_a_row = 0
+        done, started, in_a_row = self.writer.done, 0, 0
         for number, target in enumerate(self.targets):
             self.progress(number, len(self.targets))
-            failures = len(self.done.failed)
+            failures = len(done.failed)
             copy = self._copy(number, target)
+            if copy is None:
+                continue
             values = {IMAGE: str(copy), SCRATCH: str(self.scratch)}
             self._finish(target, lambda values=values: run_tool(self.tool, values))  # type: ignore[misc]
-            copy.unlink(missing_ok=True)
-            in_a_row = in_a_row + 1 if len(self.done.failed) > failures else 0
-            if in_a_row and (not self.done.written or in_a_row == FAILURES_IN_A_ROW):
+            with suppress(OSError):
+                remove_file(copy, within=self._base)
+            started, in_a_row = started + 1, in_a_row + 1 if len(done.failed) > failures else 0
+            if in_a_row and in_a_row in {started, FAILURES_IN_A_ROW}:
                 return
+            self.writer.replace_some()
 
     def caption_all(self) -> None:
         """One start of the command for all images; the text is in the files that it writes next to them."""
         self._require_room()
-        copies = [self._copy(number, target) for number, target in enumerate(self.targets)]
+        tried = ((self._copy(number, target), target) for number, target in enumerate(self.targets))
+        copies = [(copy, target) for copy, target in tried if copy is not None]
+        if not copies:
+            return
         listed = self.scratch / "images.txt"
-        write_bytes(listed, "".join(f"{copy}\n" for copy in copies).encode())
+        with os_errors_as_messages(listed):
+            write_bytes(listed, "".join(f"{copy}\n" for copy, _ in copies).encode(), within=self._base)
         values = {FOLDER: str(self.images), IMAGES: str(listed), SCRATCH: str(self.scratch)}
         problem: Message | None = None
         try:
@@ -235,80 +343,77 @@ class _CaptionWork:
         except ToolError as error:
             problem = error.message
         except (InterruptedRunError, KeyboardInterrupt):
-            self._collect(copies, None, unfinished=max(self._list_outputs(), default=None))
+            self._collect(copies, None, finished=False)
             raise
         self._collect(copies, problem)
 
     def _require_room(self) -> None:
         """Raises ResourceError when the copies do not fit."""
-        with os_errors_as_messages():
-            needed = sum(target.image.stat().st_size for target in self.targets)
+        needed = 0
+        for target in self.targets:
+            with suppress(OSError):  # it fails when it is copied
+                needed += target.image.stat().st_size
         if needed > get_free_disk(self.scratch):
             raise ResourceError(
                 msg("the copies for the command need {n} MB in {folder}", n=needed >> 20, folder=gettempdir()),
                 msg("set TMPDIR to a folder on another disk"),
             )
 
-    def _copy(self, number: int, target: CaptionTarget) -> Path:
-        """A copy with a plain name that no other image has: 000012.png."""
+    def _copy(self, number: int, target: CaptionTarget) -> Path | None:
+        """A copy with a plain name that no other image has: 000012.png; None for an image that cannot be read."""
         copy = self.images / f"{number:06}{target.image.suffix.lower()}"
-        with os_errors_as_messages(target.image):
-            write_bytes(copy, read_bytes(target.image))
+        try:
+            data = read_bytes(target.image)
+        except OSError as error:
+            self.writer.fail(target, reason(error))
+            return None
+        try:
+            make_folders(self.images, within=self._base)
+            write_bytes(copy, data, within=self._base)
+        except UnreadableError as error:
+            said = msg(
+                "{program} replaced {path}: {why}", program=self.tool.name, path=str(error.filename), why=error.why
+            )
+            raise MachineError(said, msg("use a command that leaves the folder of its images in place")) from error
+        except OSError as error:
+            raise disk_error(error, msg("cannot write {path}: {why}", path=copy, why=reason(error))) from error
         return copy
 
     def _list_outputs(self) -> list[tuple[int, str]]:
         """The text files that the command has written so far, each with its time."""
-        with os.scandir(self.images) as entries:
-            return [
-                (entry.stat(follow_symlinks=False).st_mtime_ns, entry.name)
-                for entry in entries
-                if entry.name.endswith(_OUTPUT_EXTENSIONS)
-            ]
+        found = list[tuple[int, str]]()
+        with suppress(OSError), os.scandir(self.images) as entries:
+            for entry in entries:
+                if entry.name.endswith(_OUTPUT_EXTENSIONS):
+                    with suppress(OSError):  # it has got its final name meanwhile
+                        found.append((entry.stat(follow_symlinks=False).st_mtime_ns, entry.name))
+        return found
 
     def _collect(
-        self, copies: Sequence[Path], problem: Message | None, *, unfinished: tuple[int, str] | None = None
+        self, copies: Sequence[tuple[Path, CaptionTarget]], problem: Message | None, *, finished: bool = True
     ) -> None:
-        """Write the captions that the command made. ``unfinished``: it was stopped, perhaps while it wrote this file;
-        then an image without text has not failed."""
-        names = {name for _, name in self._list_outputs()} - ({unfinished[1]} if unfinished else set())
+        """Write the captions that the command made. With a problem, or if it was stopped, without those that it may
+        have been writing at the end. If it is not ``finished``, an image without text has not failed."""
+        outputs = self._list_outputs()
+        newest = max(outputs)[0] if outputs and (problem or not finished) else None
+        names = {name for when, name in outputs if newest is None or when < newest - UNSURE_NS}
         lacking = problem or msg("{program} wrote no text for it", program=self.tool.name)
-        for copy, target in zip(copies, self.targets, strict=True):
+        for copy, target in copies:
             wanted = [before + extension for extension in _OUTPUT_EXTENSIONS for before in (copy.stem, copy.name)]
             name = next((name for name in wanted if name in names), None)
             if name is not None:
                 self._finish(target, lambda name=name: self._read_output(name))  # type: ignore[misc]
-            elif unfinished is None:
-                self.done.failed.append(FailedCaption(image=target.name, why=lacking))
+            elif finished:
+                self.writer.fail(target, lacking)
 
     def _read_output(self, name: str) -> bytes:
         try:
-            return read_bytes(self.images / name, TEXT_LIMIT + 1, within=self.images)
+            return read_bytes(self.images / name, TEXT_LIMIT + 1, within=self._base)
         except OSError as error:
             raise TextError(msg("its text file cannot be read")) from error
 
     def _finish(self, target: CaptionTarget, read: Callable[[], bytes]) -> None:
-        _finish(target, lambda: target.writer.compose(read_output(read())), self.done, dry_run=self.dry_run)
-
-
-def _finish(target: CaptionTarget, compose: Callable[[], str], done: CaptionOutcome, *, dry_run: bool) -> None:
-    """Write one caption, unless there is a text by now."""
-    try:
-        text = compose()
-    except (TextError, ToolError) as error:
-        done.failed.append(FailedCaption(image=target.name, why=error.message))
-        return
-    data = f"{text}\n".encode()
-    if not dry_run and target.replaced is not None:
-        done.edits.append(EditedFile(target.replaced, read_bytes(target.file), data))
-    elif not dry_run:
-        if _has_text(target.file):
-            done.failed.append(FailedCaption(image=target.name, why=msg("it has a caption by now")))
-            return
-        try:
-            replace_bytes(target.file, data)
-        except OSError as error:
-            raise disk_error(error, msg("cannot write {path}", path=target.file)) from error
-    done.written.append(WrittenCaption(image=target.name, file=target.file_name, text=text))
+        self.writer.finish(target, lambda: target.writer.compose(read_output(read())))
 
 
 def _has_text(path: Path) -> bool:

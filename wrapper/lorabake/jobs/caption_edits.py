@@ -16,15 +16,15 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from lorabake.analysis.captioned_recipe import CaptionedRecipe
+from lorabake.analysis.captioned_recipe import CaptionedRecipe, read_unread_captions
 from lorabake.errors import MachineError, RecipeError
 from lorabake.inputs.caption_lines import EditedText, LineStyle, TagEdit, edit_caption_text, get_line_style
 from lorabake.inputs.captions import caption_path
 from lorabake.inputs.metadata_file import METADATA_LIMIT
 from lorabake.inputs.metadata_spans import TextSpan, find_entries, replace_texts
-from lorabake.util.files import disk_error, exists, read_bytes, reason, replace_bytes
+from lorabake.util.files import disk_error, exists, identify_file, read_bytes, reason, replace_bytes
 from lorabake_schemas.dataset import MAX_CAPTION_BYTES, CaptionProblem
-from lorabake_schemas.messages import literal, msg, shorten_list
+from lorabake_schemas.messages import escape_undecodable, literal, msg, shorten_list
 from lorabake_schemas.tag_report import CaptionChange, CaptionEditReport, EditCount, SkippedCaption, UndoEntry, UndoFile
 
 MAX_NAMES = 5  # of files, in an error
@@ -68,8 +68,8 @@ class EditPlan:
 
 def list_caption_files(read: CaptionedRecipe, wanted: Wanted = lambda _number, _name: True) -> list[CaptionFile]:
     """The caption files of the images that are ``wanted``, by the concept's index and the image's name; each once,
-    even if several images share one."""
-    found: dict[Path, CaptionFile] = {}
+    even if several images share one or it has several names through links to its folder."""
+    found, folders = dict[tuple[object, str], CaptionFile](), dict[Path, tuple[int, int] | Path]()
     for number, (concept, folder) in enumerate(zip(read.recipe.concept, read.folders, strict=True)):
         root, style = Path(folder.path), get_line_style(concept, read.recipe)
         metadata = concept.metadata_file
@@ -82,7 +82,7 @@ def list_caption_files(read: CaptionedRecipe, wanted: Wanted = lambda _number, _
             else:
                 own = caption_path(f"{root}{os.sep}{image.name}", folder.caption_extension)
                 file = CaptionFile(Path(image.caption.borrowed_from or own), root, root)
-            found.setdefault(file.path, file).images.setdefault(image.name, style)
+            found.setdefault(identify_file(file.path, folders), file).images.setdefault(image.name, style)
     return list(found.values())
 
 
@@ -93,13 +93,19 @@ def plan_edits(read: CaptionedRecipe, edits: Sequence[TagEdit], wanted: Wanted) 
         named = relative_name(file.path, read.loaded.folder)
         try:
             before = _read_caption_file(file)
+        except OSError as error:
+            plan.skipped.append(SkippedCaption(file=named, why=reason(error)))
+            continue
+        except ValueError:
+            why = msg("it is outside of {folder}", folder=relative_name(file.root, read.loaded.folder))
+            plan.skipped.append(SkippedCaption(file=named, why=why))
+            continue
+        try:
             _edit_file(file, named, before, edits, plan)
         except UnicodeDecodeError:
             plan.skipped.append(SkippedCaption(file=named, why=msg("it is not UTF-8")))
-        except OSError as error:
-            plan.skipped.append(SkippedCaption(file=named, why=reason(error)))
         except ValueError:
-            plan.skipped.append(SkippedCaption(file=named, why=msg("it is not in the folder of the images")))
+            plan.skipped.append(SkippedCaption(file=named, why=msg("it is not valid JSON, or an entry is incomplete")))
     return plan
 
 
@@ -117,7 +123,7 @@ def _read_caption_file(file: CaptionFile) -> bytes:
 
 
 def _edit_file(file: CaptionFile, named: str, before: bytes, edits: Sequence[TagEdit], plan: EditPlan) -> None:
-    """Add what changes in a file to the plan. Raises UnicodeDecodeError."""
+    """Add what changes in a file to the plan. Raises UnicodeDecodeError, ValueError for a damaged metadata file."""
     text = before.decode("utf-8")
     if file.is_metadata:
         after = _edit_metadata(file, text, named, edits, plan)
@@ -187,31 +193,44 @@ def write_in_place(plan: EditPlan, read: CaptionedRecipe) -> Path:
 
     Raises MachineError if a file has changed meanwhile or cannot be written; what was written by then can be undone.
     """
-    undo = _write_undo_file(plan, read)
+    undo = choose_undo_file(read)
+    write_undo_file(undo, plan.files, read)
     for each in plan.files:
-        name = relative_name(each.file.path, read.loaded.folder)
-        _replace_file(each.file, each.before, each.after, name)
+        write_edited_file(each, read)
     return undo
 
 
-def _write_undo_file(plan: EditPlan, read: CaptionedRecipe) -> Path:
+def choose_undo_file(read: CaptionedRecipe) -> Path:
+    """A name next to the recipe that no file has yet."""
     path = read.loaded.path
     number = next(n for n in count(1) if not exists(path.with_name(f"{path.stem}.undo-{n}.json")))
-    undo = path.with_name(f"{path.stem}.undo-{number}.json")
+    return path.with_name(f"{path.stem}.undo-{number}.json")
+
+
+def write_undo_file(undo: Path, files: Sequence[EditedFile], read: CaptionedRecipe) -> None:
+    """Raises MachineError, ResourceError."""
     entries = [
         UndoEntry(
-            file=relative_name(each.file.path, read.loaded.folder),
+            file=_name_in_undo_file(each.file, read),
             before=each.before.decode(),
             before_sha256=hash_bytes(each.before),
             after_sha256=hash_bytes(each.after),
         )
-        for each in plan.files
+        for each in files
     ]
     try:
         replace_bytes(undo, UndoFile(files=tuple(entries)).model_dump_json(indent=1).encode() + b"\n")
     except OSError as error:
         raise disk_error(error, msg("cannot write {path}: {why}", path=undo, why=reason(error))) from error
-    return undo
+
+
+def _name_in_undo_file(file: CaptionFile, read: CaptionedRecipe) -> str:
+    return escape_undecodable(relative_name(file.path, read.loaded.folder))
+
+
+def write_edited_file(edited: EditedFile, read: CaptionedRecipe) -> None:
+    """Replace one file. Raises MachineError if it has changed meanwhile or cannot be written, ResourceError."""
+    _replace_file(edited.file, edited.before, edited.after, relative_name(edited.file.path, read.loaded.folder))
 
 
 def _replace_file(file: CaptionFile, expected: bytes, new: bytes, name: str) -> None:
@@ -228,22 +247,24 @@ def hash_bytes(data: bytes) -> str:
 
 
 def undo_edits(read: CaptionedRecipe, undo: Path) -> CaptionEditReport:
-    """Bring back every file of an undo file that is not as it was.
+    """Restore every file of an undo file that is not as it was; those that are missing are reported as skipped.
 
     Only captions of the recipe's images are written, whatever the undo file names. Raises RecipeError, before anything
-    is written, if one of them is neither as the edit left it nor as it was before.
+    is written, if one of them is neither as the edit left it nor as it was before, and if all are missing.
     """
-    known = {relative_name(file.path, read.loaded.folder): file for file in list_caption_files(read)}
-    todo, changed = list[tuple[UndoEntry, bytes]](), list[str]()
+    known = {_name_in_undo_file(file, read): file for file in list_caption_files(read_unread_captions(read))}
+    todo, changed, skipped = list[tuple[UndoEntry, bytes]](), list[str](), list[SkippedCaption]()
     entries = _read_undo_file(undo)
     for entry in entries:
         if entry.file not in known:
-            changed.append(entry.file)
+            there = exists(read.loaded.folder / entry.file)
+            why = msg("the recipe has no image for it") if there else msg("it does not exist")
+            skipped.append(SkippedCaption(file=entry.file, why=why))
             continue
         try:
             data = _read_caption_file(known[entry.file])
-        except (OSError, ValueError):
-            changed.append(entry.file)
+        except OSError as error:
+            skipped.append(SkippedCaption(file=entry.file, why=reason(error)))
             continue
         if hash_bytes(data) == entry.after_sha256:
             todo.append((entry, data))
@@ -253,10 +274,21 @@ def undo_edits(read: CaptionedRecipe, undo: Path) -> CaptionEditReport:
         names = shorten_list(changed, MAX_NAMES, literal)
         said = msg("nothing was undone: captions have changed since ({n}): {names}", n=len(changed), names=names)
         raise RecipeError(said, hint=msg("undo later edits first, the last one before the others"))
+    if skipped and len(skipped) == len(entries):
+        names = shorten_list([each.file for each in skipped], MAX_NAMES, literal)
+        raise RecipeError(
+            msg("nothing was undone: captions or their images are missing ({n}): {names}", n=len(skipped), names=names)
+        )
     for entry, data in todo:
         _replace_file(known[entry.file], data, entry.before.encode(), entry.file)
     return CaptionEditReport(
-        recipe=str(read.loaded.path), edits=(), captions=len(entries), changes=(), written=len(todo), undo=str(undo)
+        recipe=str(read.loaded.path),
+        edits=(),
+        captions=len(entries),
+        changes=(),
+        skipped=tuple(skipped),
+        written=len(todo),
+        undo=str(undo),
     )
 
 

@@ -294,14 +294,32 @@ def copy_file(path: Path, place: Path, *, within: Path) -> None:
         replace_with(place, lambda new: shutil.copyfileobj(file, new, 1 << 20), within=within)
 
 
-def link_or_copy(path: Path, place: Path, *, within: Path) -> None:
-    """Give a file another name below ``within``, a new one: a hard link, a copy where the disk has none. Raises
-    OSError."""
-    with _open_parent(place, within) as (name, folder), suppress(OSError):
-        os.link(os.path.realpath(path), name, dst_dir_fd=folder)
-        return
-    with open_file(path) as file:
-        replace_with(place, lambda new: shutil.copyfileobj(file, new, 1 << 20), within=within)
+def copy_into(path: Path, place: Path, *, within: Path) -> None:
+    """Copy a file to a place below ``within``; on a disk that can share blocks (Btrfs, XFS), without writing them
+    again. Raises OSError."""
+    with open_file(path) as file, os.fdopen(_open_to_write(place, os.O_TRUNC, within), "wb") as new:
+        if hasattr(os, "copy_file_range"):  # Linux only; copies what it can, from one position in both files to another
+            with suppress(OSError):
+                while os.copy_file_range(file.fileno(), new.fileno(), 1 << 30):
+                    pass
+        shutil.copyfileobj(file, new, 1 << 20)
+
+
+def identify_file(path: Path, folders: dict[Path, tuple[int, int] | Path]) -> tuple[object, str]:
+    """What a file's names through links to its folder have in common. ``folders`` remembers what was looked up."""
+    folder = path.parent
+    if folder not in folders:
+        folders[folder] = get_identity(folder) or folder
+    return folders[folder], path.name
+
+
+def get_identity(path: Path) -> tuple[int, int] | None:
+    """The numbers of a file or folder on its disk, links followed; None for one that cannot be looked at."""
+    try:
+        state = path.stat()
+    except (OSError, ValueError):
+        return None
+    return state.st_dev, state.st_ino
 
 
 def remove_file(path: Path, *, within: Path | None = None, missing_ok: bool = True) -> None:

@@ -55,7 +55,7 @@ def format_caption_report(report: CaptionReport, page: TextLayout, *, as_json: b
     lines += page.paragraph(_summarize(report))
     if report.undo is not None:
         undo = shlex.join(["lorabake", "tags", report.recipe, "--undo", report.undo])
-        lines += page.paragraph(msg("to bring the old captions back: `{command}`", command=undo))
+        lines += page.paragraph(msg("to restore the old captions: `{command}`", command=undo))
     if report.written and not report.dry_run:
         lines += page.paragraph(msg("next: `{command}`", command=report.next))
     return "\n".join(lines)
@@ -63,14 +63,14 @@ def format_caption_report(report: CaptionReport, page: TextLayout, *, as_json: b
 
 def _summarize(report: CaptionReport) -> Message:
     if not report.missing:
-        return msg("nothing to do: no image lacks a caption")
+        return msg("nothing to do: all images have captions")
     n = len(report.written)
     if report.dry_run:
-        said = [nmsg(report.missing, "{n} image lacks a caption", "{n} images lack a caption")]
+        said = [nmsg(report.missing, "{n} image has no caption", "{n} images have no caption")]
     else:
         said = [nmsg(n, "wrote {n} caption", "wrote {n} captions")]
         if left := report.missing - n:
-            said.append(nmsg(left, "{n} image still lacks one", "{n} images still lack one"))
+            said.append(nmsg(left, "{n} image still has none", "{n} images still have none"))
     if report.kept:
         said.append(nmsg(report.kept, "{n} image has one already", "{n} images have one already"))
     if report.dry_run:

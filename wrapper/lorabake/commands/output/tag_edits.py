@@ -37,10 +37,13 @@ def format_edits(report: CaptionEditReport, page: TextLayout, *, everything: boo
 
 
 def format_undo(report: CaptionEditReport, page: TextLayout) -> str:
-    """How many files were brought back."""
-    if not report.written:
-        return page(msg("nothing to undo: all captions are as they were before the edit"))
-    return page(nmsg(report.written, "brought back {n} file as it was", "brought back {n} files as they were"))
+    """How many files were restored, and which are missing."""
+    skipped = page.paragraph(_describe_skipped(report, everything=False)) if report.skipped else []
+    if report.written:
+        said = nmsg(report.written, "restored {n} caption file", "restored {n} caption files")
+    else:
+        said = msg("nothing to undo: all captions are as they were before the edit")
+    return "\n".join([*skipped, *page.paragraph(said)])
 
 
 def _describe_count(captions: int) -> Message:
@@ -77,8 +80,8 @@ def _describe_result(report: CaptionEditReport) -> Message:
     if report.undo is not None:
         return nmsg(
             report.written,
-            "changed {n} file; `lorabake tags {recipe} --undo {undo}` brings it back",
-            "changed {n} files; `lorabake tags {recipe} --undo {undo}` brings them back",
+            "changed {n} file; `lorabake tags {recipe} --undo {undo}` restores it",
+            "changed {n} files; `lorabake tags {recipe} --undo {undo}` restores them",
             recipe=report.recipe,
             undo=report.undo,
         )

@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lorabake.analysis.check import CheckResult
-from lorabake.errors import MachineError, RecipeError, ResourceError
+from lorabake.errors import RecipeError
 from lorabake.inputs.prepare.crops import Crop, read_crops
 from lorabake.inputs.prepare.folder import OWN_NAMES, FolderState, KnownFolder, compare_folder, read_known_folder
 from lorabake.inputs.prepare.plan import CropError, FolderPlan, FolderRequest, Target, plan_folder
 from lorabake.inputs.prepare.texts import CaptionRules
 from lorabake.inputs.prepare.work import ImageJob
+from lorabake.jobs.dataset_places import refuse_little_space, refuse_places
 from lorabake.jobs.prepare.recipe import NewPlaces, rewrite_recipe
 from lorabake.planning.buckets import bucket_assigner
 from lorabake.planning.dataset_blocks import read_bucket_rules
 from lorabake.planning.profile import build_profile
 from lorabake.planning.settings_dataset import plan_datasets
-from lorabake.util import machine
 from lorabake.util.hashing import FileHasher
 from lorabake_schemas.bucket_fit import BucketFit, Size
 from lorabake_schemas.dataset import DatasetFacts, FolderFacts, FolderTable, ImageRef
@@ -97,7 +97,7 @@ def plan_preparation(examination: CheckResult, options: PrepareOptions, hasher: 
         examination.planned()
         raise AssertionError
     root = options.to.absolute()
-    _refuse_places(root, recipe, examination)
+    refuse_places(root, recipe, examination.loaded)
     _refuse_empty(examination.dataset)
     crops = read_crops(options.crops) if options.crops is not None else ()
     wanted = _group_parts(recipe, examination.dataset)
@@ -343,41 +343,6 @@ def name_metadata(folder: str, path: str) -> str:
     return f"{folder}.jsonl" if path.endswith(".jsonl") else f"{folder}.json"
 
 
-def _refuse_places(root: Path, recipe: Recipe, examination: CheckResult) -> None:
-    """Raises MachineError where the dataset would be written into, or where the new folder would be part of it."""
-    folder = examination.loaded.folder
-    named = [path for part in recipe.concept for path in (part.images, part.masks, part.metadata_file) if path]
-    used = [folder / path for path in (*named, *(part.images for part in recipe.regularization))]
-    new = _list_identities(root)
-    for path in used:
-        if not path.is_file() and _get_identity(path) in new:
-            raise MachineError(
-                msg("{path} is in the dataset's folder {folder}", path=root, folder=path),
-                msg("pass a folder outside of it with --to"),
-            )
-    here = _get_identity(root)
-    for path in (*used, examination.loaded.path):
-        if here is not None and here in _list_identities(path.absolute()):
-            raise MachineError(
-                msg("{path} contains {file} of the recipe", path=root, file=path),
-                msg("pass a new folder with --to"),
-            )
-
-
-def _list_identities(path: Path) -> set[tuple[int, int]]:
-    """The file numbers of a path and all folders above it: a path has many names, on some systems in any case."""
-    real = Path(os.path.realpath(path))
-    return {found for each in (real, *real.parents) if (found := _get_identity(each)) is not None}
-
-
-def _get_identity(path: Path) -> tuple[int, int] | None:
-    try:
-        state = path.stat()
-    except (OSError, ValueError):
-        return None
-    return state.st_dev, state.st_ino
-
-
 def _refuse_empty(dataset: DatasetFacts) -> None:
     """Raises RecipeError for a concept without any image."""
     for facts in (*dataset.concepts, *dataset.regularization):
@@ -389,17 +354,7 @@ def _refuse_empty(dataset: DatasetFacts) -> None:
 def _refuse_little_space(made: Preparation) -> None:
     there = sum(file.size for image in made.state.kept.values() for file in image.files)
     needed = int(made.size * SPARE) - there
-    free = machine.get_free_disk(made.root)
-    if needed > free:
-        raise ResourceError(
-            msg(
-                "not enough disk space for {path}: about {need:.1f} GB needed, {free:.1f} GB free",
-                path=made.root,
-                need=needed / 1e9,
-                free=free / 1e9,
-            ),
-            msg("free some space, or pass a folder on another disk with --to"),
-        )
+    refuse_little_space(made.root, needed)
 
 
 def with_state(made: Preparation, hasher: FileHasher) -> Preparation:
