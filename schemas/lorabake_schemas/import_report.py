@@ -2,7 +2,11 @@
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
+from lorabake_schemas.messages import Message
+from lorabake_schemas.secrets import hide_secrets, hide_secrets_in_message, is_secret
 
 # taken: under its own name. default: left out, since lorabake does the same. renamed: under another name. computed: its
 # value was converted, or several keys became one. repaired: its value could not be meant as it is written. dropped: it
@@ -20,6 +24,21 @@ class ImportedKey(StrictModel):
     to: EscapedText | None = None
     why: MessageText | None = None
     trained: EscapedText | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hide_secrets(cls, found: dict[str, object]) -> dict[str, object]:
+        """Whoever makes a line need not know what is a secret."""
+        key = str(found.get("key", ""))
+        secret = is_secret(key) or (key.lstrip("-") == "token" and found.get("to") is None)
+        hidden = {name: "" if secret and name == "value" else _hide(value) for name, value in found.items()}
+        return hidden | ({"trained": None} if secret else {})
+
+
+def _hide(value: object) -> object:
+    if isinstance(value, Message):
+        return hide_secrets_in_message(value)
+    return hide_secrets(value) if isinstance(value, str) else value
 
 
 class ImportReport(StrictModel):

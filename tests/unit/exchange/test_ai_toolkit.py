@@ -99,7 +99,7 @@ def test_options() -> None:
     config = read_ai_toolkit(make_source(JOB))
     assert (config.script, config.name) == ("sdxl_train_network.py", "lum_v1")
     assert list_values(config) == {
-        "pretrained_model_name_or_path": "https://example.org/xl.safetensors?token=...",
+        "pretrained_model_name_or_path": "https://example.org/xl.safetensors?token=abcdefghij",
         "max_train_steps": 2000,
         "gradient_accumulation_steps": 2,
         "max_grad_norm": 1,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tomllib
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ import pytest
 from lorabake.analysis.check import check_recipe
 from lorabake.errors import MachineError
 from lorabake.exchange.compiled_source import CompiledSource, read_run, take_compiled
-from lorabake.exchange.export import list_own_keys, write_export
+from lorabake.exchange.export import default_folder, list_own_keys, write_export
 from lorabake.exchange.foreign import Source, Unset
 from lorabake.exchange.import_file import import_file, write_import
 from lorabake.exchange.kohya_gui import list_gui_options, read_kohya_gui
@@ -193,6 +194,34 @@ def test_a_run_is_exported_from_its_folder(tmp_path: Path) -> None:
     (root / "plan.json").write_text("{}")
     with pytest.raises(MachineError):
         read_run(root)
+
+
+@pytest.mark.parametrize("to", ["kohya_ss", "sd-scripts"])
+@pytest.mark.parametrize("name", ["../../pwned", "/srv/pwned", "..\\..\\pwned", "C:pwned", ".."])
+def test_a_run_of_others_names_no_place_outside_the_folder(name: str, to: ExportFormat, tmp_path: Path) -> None:
+    examination = check_recipe(project(tmp_path / "project"), GPU)
+    _, plan = examination.planned()
+    files = build_run_files(examination, tmp_path).fill_folder()
+    files["train.toml"] = files["train.toml"].replace(b'"mine"', json.dumps(name).encode())
+    source = take_compiled(files, plan, tmp_path)
+    assert len(default_folder(source.name, to).parts) == 1
+    folder = tmp_path / "a" / "b" / "c"
+    report = write_export(source, to, folder, "run")
+    assert {path.name for path in folder.iterdir()} == set(report.files)
+    assert not list(tmp_path.glob("**/pwned*"))
+    assert [path.name for path in (tmp_path / "a").rglob("*") if path.is_dir()] == ["b", "c"]
+    with pytest.raises(MachineError):
+        write_export(replace(source, others={name: b""}), to, tmp_path / "other" / "out", "run")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("name", ["dataset.toml", "DATASET.toml"])
+@pytest.mark.parametrize("to", ["kohya_ss", "sd-scripts"])
+def test_a_preset_replaces_no_other_file(name: str, to: ExportFormat, tmp_path: Path) -> None:
+    source = replace(compiled({"network_args": [f"preset={name}"]}), others={name: b"evil = 1"})
+    with pytest.raises(MachineError):
+        write_export(source, to, tmp_path / "out", "run")
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize("to", ["kohya_ss", "sd-scripts"])

@@ -332,6 +332,28 @@ def test_nothing_else_of_the_machine_is_opened(tmp_path: Path) -> None:
         assert list_lines(config)["concepts"] == "dropped"
 
 
+def test_the_report_says_which_files_were_read(tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(json.dumps([{"path": "a"}]))
+    named = {"concept_file_name": "c.json", "sample_definition_file_name": "c.json"}
+    samples = "sample_definition_file_name"
+    read_too = {line.key: line.why for line in read({**XL, **named}, tmp_path / "config.json").keys}
+    inside = {line.key: line.why for line in read({**XL, **named, "samples": []}, tmp_path / "config.json").keys}
+    missing = {line.key: line.why for line in read({**XL, **named}, tmp_path / "x" / "config.json").keys}
+    assert read_too["concept_file_name"] == inside["concept_file_name"] == read_too[samples]
+    assert len({read_too[samples], inside[samples], missing[samples]}) == 3
+    assert missing["concept_file_name"] == missing[samples]
+
+
+@pytest.mark.parametrize("name", ["other/c.json", "C:c.json", "C:/c.json", "other\\c.json"])
+def test_a_folder_next_to_that_of_the_configuration_is_not_opened(name: str, tmp_path: Path) -> None:
+    for folder in ("other", "C:", "config"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "c.json").write_text(json.dumps([{"path": "a"}]))
+    (tmp_path / "config" / "c.json").unlink()
+    config = read({**XL, "concept_file_name": name}, tmp_path / "config" / "config.json")
+    assert list_lines(config)["concepts"] == "dropped"
+
+
 @pytest.mark.parametrize(
     ("text", "line"),
     [

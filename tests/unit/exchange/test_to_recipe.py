@@ -200,3 +200,18 @@ def test_the_text_is_a_recipe_and_always_the_same() -> None:
     one, two = (format_imported_recipe(make(), ENGLISH) for _ in range(2))
     assert one == two
     assert one.startswith("#:schema")
+
+
+def test_no_secret_reaches_the_recipe_or_the_report() -> None:
+    token = "hf_x1y2zghijKLMNOPQRSTuvwxyz01234567"  # noqa: S105 - not one
+    options = give(
+        pretrained_model_name_or_path="https://me:x1y2z@example.org/m.safetensors?token=x1y2z",
+        training_comment=f"my {token}",
+        network_args=("conv_dim=4", "api_key=x1y2z"),
+        civitai_token="x1y2z",  # noqa: S106 - not one
+    )
+    folder = ForeignSubset(options=give(image_dir="https://x1y2z@example.org/img", class_tokens="zork, girl"))
+    made = make({**BASICS, **options}, parts=(folder,), prompts=(f"a {token}", "b --token x1y2z"))
+    assert "x1y2z" not in format_imported_recipe(made, str)
+    assert "x1y2z" not in made.report.model_dump_json()
+    assert made.content["base"]["model"] == "https://...@example.org/m.safetensors?token=..."

@@ -75,3 +75,18 @@ def test_a_file_is_never_replaced(tmp_path: Path) -> None:
     with pytest.raises(MachineError):
         create_recipe_file(path, "name = 1")
     assert tomllib.loads(path.read_text("utf-8")) == CONTENT
+
+
+INVISIBLE = "a\u202egpj\u200b\u2066\ufeff\x7f\x85\U000e0041"
+
+
+@pytest.mark.parametrize("text", [INVISIBLE, f"C:\\{INVISIBLE}"])
+def test_nothing_invisible_is_written(text: str) -> None:
+    content = {"name": text, "sample": {"prompts": [text]}, "kohya": {text: text}, "network": {"args": {text: [text]}}}
+    written = write_recipe(content)
+    assert written.replace("\n", "").isprintable()
+    assert tomllib.loads(written) == content
+
+
+def test_half_a_surrogate_pair_gives_a_valid_file() -> None:
+    assert tomllib.loads(write_recipe({"name": "a\ud800"}).encode().decode()) == {"name": "a\ufffd"}

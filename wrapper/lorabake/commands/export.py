@@ -25,11 +25,11 @@ from lorabake_schemas.messages import msg
     msg(
         "Write a recipe or a run for sd-scripts or the kohya_ss GUI.\n\n"
         "For sd-scripts: train.toml, dataset.toml and train.sh. For kohya_ss: a preset to open in its LoRA tab, and a "
-        "dataset.toml. What they cannot say is listed. `lorabake import` reads both back."
+        "dataset.toml. Settings without a place there are listed. `lorabake import` reads both back."
     )
 )
 @click.argument("what", metavar="RUN|RECIPE", shell_complete=complete_run)
-@click.option("--to", type=click.Choice(EXPORT_FORMATS), required=True, help=msg("The program that is to train it."))
+@click.option("--to", type=click.Choice(EXPORT_FORMATS), required=True, help=msg("Program to write the files for."))
 @click.option(
     "-o", "--output", type=PATH_TYPE, help=msg("Folder for the files, new or empty (default: NAME-kohya_ss ...).")
 )

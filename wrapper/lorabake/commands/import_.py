@@ -75,7 +75,7 @@ def import_(  # noqa: PLR0913, PLR0917 - each is an option
         runs=lorabake_home(env),
     )
     made, layout = import_file(source, faithful=faithful), make_text_layout()
-    recipe = write_import(made, output, layout)
+    recipe = write_import(made, output, layout, (images, model))
     examination = run_check(recipe, CheckOptions())
     report = made.report.model_copy(update={"recipe": str(recipe)})
     if as_json:

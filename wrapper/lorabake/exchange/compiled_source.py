@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from lorabake.errors import MachineError
+from lorabake.exchange.draft import clean_name
 from lorabake.planning.compile import DATASET_FILE, PATH_OPTIONS, PROMPTS_FILE, TRAIN_FILE
 from lorabake.util.files import exists, os_errors_as_messages, read_bytes, read_text, read_toml
 from lorabake_schemas.messages import msg
@@ -43,7 +44,9 @@ def take_compiled(files: Mapping[str, bytes], plan: Plan, root: Path) -> Compile
 
     tables = {name: tomllib.loads(files[name].decode()) for name in (TRAIN_FILE, DATASET_FILE)}
     train = dict(_make_absolute(tables[TRAIN_FILE], root))
-    name = str(train.get("output_name", plan.name))
+    name = clean_name(str(train.get("output_name", plan.name)))  # a run may be a stranger's
+    if "output_name" in train:
+        train["output_name"] = name
     return CompiledSource(
         name=name,
         script=plan.script,

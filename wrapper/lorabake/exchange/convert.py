@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, cast
 
 from lorabake.util.resources import load_dataset_options, load_script_options
 from lorabake_schemas.families import registry
+from lorabake_schemas.secrets import hide_secrets
 
 if TYPE_CHECKING:
     from lorabake_schemas.base import OptionValue
     from lorabake_schemas.options import DatasetOption, Option
 
-_SECRET_TEXT = re.compile(r"([?&](?:token|api_?key|access_token)=|\bhf_)[A-Za-z0-9_\-.~%]{6,}", re.IGNORECASE)
 _MAX_SHOWN = 200  # characters of a value in the report
 
 
@@ -118,7 +117,7 @@ def to_switch(value: object) -> bool | None:
 def to_text(value: object) -> str | None:
     """Text, also of a number; None for nothing, a list, a table."""
     if isinstance(value, str):
-        return hide_secrets(value.strip()) or None
+        return value.strip() or None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return str(value)
@@ -145,16 +144,6 @@ def to_argument(value: object) -> str:
     if isinstance(value, str):
         return {"true": "True", "false": "False"}.get(value.strip().lower(), value.strip())
     return str(value)
-
-
-def is_secret(name: str) -> bool:
-    """A token or a key of an account, which is never copied."""
-    return name.lower().endswith(("_token", "api_key", "apikey", "password", "secret")) and "class" not in name
-
-
-def hide_secrets(text: str) -> str:
-    """Text without the access tokens that it contains: those of a download link, and Hugging Face's own."""
-    return _SECRET_TEXT.sub(r"\1...", text)
 
 
 def show_value(value: object) -> str:

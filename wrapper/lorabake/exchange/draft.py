@@ -34,6 +34,7 @@ from lorabake_schemas.messages import msg
 from lorabake_schemas.recipe import OTHER_PLACES, Concept, Regularization
 from lorabake_schemas.recipe_keys import find_option_key
 from lorabake_schemas.sd_scripts import ADAM_OPTIMIZERS, RANK_DROPOUT_ALGORITHMS, is_lycoris
+from lorabake_schemas.secrets import hide_all_secrets, is_secret
 from lorabake_schemas.signatures import find_optimizer_path
 
 KeyPath = tuple[str | int, ...]
@@ -90,7 +91,9 @@ class Draft:
     wanted: Training = field(default_factory=lambda: Training({}, ()))
 
     def put(self, path: KeyPath, value: object, *sources: Given | None) -> None:
-        """Set a key; without a source it is a default of sd-scripts."""
+        """Set a key, unless it is a secret, without those in its value; without a source it is sd-scripts' default."""
+        if is_secret(str(path[-1])):
+            return
         holder: Any = self.content
         for at, part in enumerate(path[:-1]):
             following = path[at + 1]
@@ -100,7 +103,7 @@ class Draft:
                 holder = holder[part]
             else:
                 holder = holder.setdefault(part, [] if isinstance(following, int) else {})
-        holder[path[-1]] = list(cast("Sequence[object]", value)) if isinstance(value, tuple) else value
+        holder[path[-1]] = hide_all_secrets(value)
         given = [source for source in sources if source is not None]
         self.origins.setdefault(path, []).extend(given)
         if not given:

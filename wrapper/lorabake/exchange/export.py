@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, cast
 
 from lorabake.errors import MachineError
@@ -51,7 +51,7 @@ def write_export(
     else:
         command = _build_command(source)
         files = _build_sd_scripts_files(source, folder, command)
-    files |= source.others
+    _add_presets(files, source.others)
     if source.launch.deterministic and not any(each.key == "launch.deterministic" for each in lost):
         lost.append(ExportedKey(key="launch.deterministic", value="true", why=_NOT_SAID))
     _write_files(files, folder)
@@ -64,6 +64,16 @@ def write_export(
         carried=carried,
         lost=tuple(lost),
     )
+
+
+def _add_presets(files: dict[str, bytes], presets: Mapping[str, bytes]) -> None:
+    """Raises MachineError for one that would replace another file, on a disk that ignores case, too."""
+    own = {name.casefold() for name in files}
+    for name, content in presets.items():
+        if name.casefold() in own:
+            said = msg("the preset {name} in network_args has the name of a file that export writes", name=name)
+            raise MachineError(said, msg("give the preset another name"))
+        files[name] = content
 
 
 def list_own_keys(recipe: Recipe) -> tuple[ExportedKey, ...]:
@@ -149,6 +159,10 @@ def _write_files(files: Mapping[str, bytes], folder: Path) -> None:
     try:
         if folder.exists() and not (there and not any(folder.iterdir())):
             raise MachineError(msg("{path} already exists", path=folder), msg("choose a new or empty folder"))
+        outside = next((name for name in files if not _is_file_name(name)), None)
+        if outside is not None:
+            said = msg("{name} is not a name that a file in {folder} can have", name=outside, folder=folder)
+            raise MachineError(said, msg("choose another name for it"))
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
             create_bytes(folder / name, content)
@@ -159,6 +173,11 @@ def _write_files(files: Mapping[str, bytes], folder: Path) -> None:
         _remove_written(written, None if there else folder)
         said = msg("cannot write to {folder}: {why}", folder=folder, why=reason(error))
         raise disk_error(error, said, msg("choose another folder")) from error
+
+
+def _is_file_name(name: str) -> bool:
+    """Whether a file of this name is in the folder that it is written to."""
+    return PureWindowsPath(name).name == name and PurePosixPath(name).name == name and name != ".."
 
 
 def _remove_written(files: Collection[Path], folder: Path | None) -> None:

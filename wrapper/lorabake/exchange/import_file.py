@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from lorabake.exchange.base_search import CHECKPOINT_EXTENSIONS
 from lorabake.exchange.readers import read_foreign_file
 from lorabake.exchange.to_recipe import ImportedRecipe, make_recipe
+from lorabake.planning.compile import PATH_OPTIONS
 from lorabake.recipe.writing import create_recipe_file, write_recipe
 from lorabake.util.files import exists
 
@@ -23,12 +26,30 @@ _PATH_KEYS: Mapping[str, tuple[str, ...]] = {
     "concept": ("images", "masks", "metadata_file"),
     "regularization": ("images",),
     "sample": ("prompts",),
+    "kohya": tuple(sorted(PATH_OPTIONS)),
 }
 
 
 def import_file(source: Source, *, faithful: bool = False) -> ImportedRecipe:
     """Raises RecipeError for a file that cannot be read as one of another program."""
-    return make_recipe(read_foreign_file(source), source, faithful=faithful)
+    images = source.images and _make_absolute(source.images)
+    model = source.model and (source.model if _is_hub_id(source.model) else _make_absolute(source.model))
+    found = replace(source, images=images, model=model)  # the user's are seen from here, all others from the file
+    made = make_recipe(read_foreign_file(found), found, faithful=faithful)
+    keys = made.report.keys
+    for place in (source.images, source.model):
+        if place is not None and not place.is_absolute():
+            here = partial(_write_relative, place=_make_absolute(place), new=Path.cwd())
+            keys = tuple(line.model_copy(update={"value": here(line.value)}) for line in keys)
+    return replace(made, report=made.report.model_copy(update={"keys": keys}))
+
+
+def _make_absolute(path: Path) -> Path:
+    return Path(os.path.normpath(path.absolute()))
+
+
+def _is_hub_id(path: Path) -> bool:
+    return not exists(path) and len(path.parts) == 2 and path.suffix not in CHECKPOINT_EXTENSIONS
 
 
 def format_imported_recipe(made: ImportedRecipe, translate: Callable[[str], str]) -> str:
@@ -37,30 +58,61 @@ def format_imported_recipe(made: ImportedRecipe, translate: Callable[[str], str]
     return write_recipe(made.content, [translate(line) for line in made.head], comments)
 
 
-def write_import(made: ImportedRecipe, target: Path | None, translate: Callable[[str], str]) -> Path:
-    """Write it to ``target``, by default to NAME.toml here. Raises MachineError if that exists."""
+def write_import(
+    made: ImportedRecipe, target: Path | None, translate: Callable[[str], str], named: Sequence[Path | None] = ()
+) -> Path:
+    """Write it to ``target``, by default to NAME.toml here. Raises MachineError if that exists.
+
+    Paths below those of ``named`` that are relative become relative to the recipe.
+    """
     path = target or Path(f"{made.content['name']}.toml")
-    moved = replace(made, content=move_paths(made.content, Path(made.report.source).parent, path.parent))
-    create_recipe_file(path, format_imported_recipe(moved, translate))
+    content = move_paths(made.content, Path(made.report.source).parent, path.parent)
+    for place in named:
+        if place is not None and not place.is_absolute():
+            content = _map_paths(content, partial(_write_relative, place=_make_absolute(place), new=path.parent))
+    create_recipe_file(path, format_imported_recipe(replace(made, content=content), translate))
     return path
 
 
 def move_paths(content: Mapping[str, Any], old: Path, new: Path) -> dict[str, Any]:
     """The recipe for the folder ``new``: a relative path of something in ``old`` is written as seen from there."""
+    if _make_absolute(old) == _make_absolute(new):
+        return dict(content)
+    return _map_paths(content, partial(_move_path, old=old, new=new))
+
+
+def _move_path(path: str, old: Path, new: Path) -> str:
+    return path if Path(path).is_absolute() or not exists(old / path) else _make_relative(old / path, new)
+
+
+def _write_relative(path: str, place: Path, new: Path) -> str:
+    return _make_relative(Path(path), new) if Path(path).is_relative_to(place) else path
+
+
+def _make_relative(path: Path, folder: Path) -> str:
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:  # another drive of Windows
+        return str(path)
+
+
+def _map_paths(content: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
     made = dict(content)
     for name in _PATH_KEYS.keys() & made.keys():
-        value = made[name]
+        value, keys = made[name], _PATH_KEYS[name]
         if isinstance(value, list):
-            made[name] = [_move_table(each, _PATH_KEYS[name], old, new) for each in cast("list[dict[str, Any]]", value)]
+            made[name] = [_map_table(each, keys, change) for each in cast("list[dict[str, Any]]", value)]
         else:
-            made[name] = _move_table(value, _PATH_KEYS[name], old, new)
+            made[name] = _map_table(value, keys, change)
     return made
 
 
-def _move_table(table: Mapping[str, Any], keys: tuple[str, ...], old: Path, new: Path) -> dict[str, Any]:
+def _map_table(table: Mapping[str, Any], keys: tuple[str, ...], change: Callable[[str], str]) -> dict[str, Any]:
     made = dict(table)
     for key in keys:
         value = made.get(key)
-        if isinstance(value, str) and not Path(value).is_absolute() and exists(old / value) and not exists(new / value):
-            made[key] = Path(os.path.relpath(old / value, new)).as_posix()
+        if isinstance(value, str):
+            made[key] = change(value)
+        elif isinstance(value, list) and key in PATH_OPTIONS:  # sample.prompts may be a list, too, and has none
+            made[key] = [change(str(each)) for each in cast("list[object]", value)]
     return made

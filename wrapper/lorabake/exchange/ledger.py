@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -20,14 +19,11 @@ from lorabake.exchange.convert import (
 from lorabake.exchange.foreign import Given, Unset
 from lorabake_schemas.import_report import ImportedKey, KeyFate
 from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.secrets import is_secret
 
 if TYPE_CHECKING:
     from lorabake_schemas.base import OptionValue
 
-_SECRET_KEY = re.compile(
-    r"api_?key|passwd|password|secret|credential|(^|_)(access|auth|hf|huggingface|hub|wandb|civitai|github|bearer)_?token$"
-    r"|^token$"
-)
 EMPTY = msg("empty")
 REPLACED = msg("another key sets the same option")
 SECRET = msg("lorabake never copies access tokens and keys; log in with the program that needs one")
@@ -37,9 +33,9 @@ NO_TEXT = msg("not text, so it is left out")
 NOT_THAT_KIND = msg("not a value that sd-scripts takes here, so it is left out")
 
 
-def is_secret(key: str) -> bool:
-    """Whether a key is named like an access token, an API key or a password."""
-    return _SECRET_KEY.search(key.rpartition(".")[2].lower()) is not None
+def _is_secret(key: str) -> bool:
+    """A key that is never copied. No other program has its trigger word as ``token``."""
+    return is_secret(key) or key.rpartition(".")[2].lower() == "token"
 
 
 class Ledger:
@@ -115,7 +111,7 @@ class Ledger:
         for key in keys:
             if key in self._open:
                 self.settle(key)
-                shown = "" if is_secret(key) else show_value(self.values[key])
+                shown = "" if _is_secret(key) else show_value(self.values[key])
                 self.lines.append(ImportedKey(key=key, value=shown, fate=fate, to=to, why=why))
 
     def drop(self, why: Message, *keys: str) -> None:
@@ -124,7 +120,7 @@ class Ledger:
     def drop_empty_and_secret(self) -> None:
         """Settles what says nothing, and what is never copied."""
         for key in self.list_open():
-            if is_secret(key):
+            if _is_secret(key):
                 self.note("dropped", SECRET if self.has(key) else EMPTY, key)
             elif not self.has(key):
                 self.note("default", EMPTY, key)

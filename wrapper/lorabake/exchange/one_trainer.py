@@ -57,10 +57,9 @@ def read_one_trainer(source: Source) -> ForeignConfig:
         raise make_error(source, said, find_json_line(text, "peft_type"))
     inner = {key: table.pop(key) for key in ("concepts", "samples") if key in table}
     config = _Config(source, flatten(source, table))
-    concepts = read_concepts(source, inner.get("concepts"), config.text("concept_file_name"), config.ledger)
-    prompts, sampler = read_samples(
-        source, inner.get("samples"), config.text("sample_definition_file_name"), config.ledger
-    )
+    concepts = read_concepts(source, inner.get("concepts"), *config.name_file("concept_file_name"), config.ledger)
+    named = config.name_file("sample_definition_file_name")
+    prompts, sampler = read_samples(source, inner.get("samples"), *named, config.ledger)
     config.read_model(model, family)
     config.read_length()
     config.read_rates(tuple(encoder.folder for encoder in family.text_encoders))
@@ -106,6 +105,10 @@ class _Config:
 
     def text(self, name: str) -> str:
         return to_text(self.get(name)) or ""
+
+    def name_file(self, name: str) -> tuple[str, str]:
+        """The file that a key names, and the key as the source has it."""
+        return self.text(name), self._names.get(name, name)
 
     def number(self, name: str) -> int | float | None:
         found = self.ledger.read_number(self._names[name]) if self.has(name) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import PurePosixPath, PureWindowsPath
+from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, cast
 
 from lorabake.exchange.convert import to_switch, to_text, to_whole
@@ -27,6 +27,7 @@ _AUGMENT = msg("sd-scripts has no such change of images")
 _VARIANTS = msg("OneTrainer keeps several variants in its cache; sd-scripts varies captions in each epoch")
 _CAPTIONS = msg("sd-scripts has no such change of captions")
 _LABEL = msg("OneTrainer's name for the folder; write the trigger word as token under [[concept]]")
+_OWN_FOLDERS = (("training_concepts",), ("training_samples",))  # next to training_presets, the configurations' own
 _LIMIT = 8 << 20  # bytes of a file of concepts or samples
 
 
@@ -37,9 +38,9 @@ class Concepts:
     by_resolution: tuple[tuple[Sizes | None, tuple[ForeignSubset, ...]], ...]
 
 
-def read_concepts(source: Source, inner: object, file_name: str, ledger: Ledger) -> Concepts:
-    """The concepts of a configuration, and their lines in its ``ledger``."""
-    listed = _find_list(source, inner, file_name)
+def read_concepts(source: Source, inner: object, file_name: str, key: str, ledger: Ledger) -> Concepts:
+    """The concepts of a configuration, whose ``key`` names their file, and their lines in its ``ledger``."""
+    listed = _find_list(source, inner, file_name, key, ledger)
     _note_damaged(source, "concepts", inner, ledger)
     if listed is None:
         said = msg("the file of concepts is not next to the configuration; put it there, or add them by hand")
@@ -71,8 +72,10 @@ def _note_damaged(source: Source, name: str, value: object, ledger: Ledger) -> N
     ledger.lines += own.lines
 
 
-def _find_list(source: Source, inner: object, file_name: str) -> list[object] | None:
+def _find_list(source: Source, inner: object, file_name: str, key: str, ledger: Ledger) -> list[object] | None:
+    """The list in the configuration, else that of the file that its ``key`` names, and the line of that key."""
     if isinstance(inner, list):
+        ledger.drop(msg("the configuration has its own list, so this file was not read"), key)
         return cast("list[object]", inner)
     for path in _list_places(source.path, file_name):
         try:
@@ -80,21 +83,25 @@ def _find_list(source: Source, inner: object, file_name: str) -> list[object] | 
         except (OSError, ValueError):
             continue
         if isinstance(found, list):
+            ledger.drop(msg("it names a file that is read with the configuration"), key)
             return cast("list[object]", found)
+    ledger.drop(msg("the file was not read: it is not next to the configuration, or contains no list"), key)
     return None
 
 
 def _list_places(config: Path, file_name: str) -> list[Path]:
-    """Where a file is that the configuration names: below its folder or the one above it, or next to it.
+    """Where a file is that the configuration names: next to it, below its folder, or in OneTrainer's own folder for it.
 
     An absolute path is of another machine, and a file may come from a stranger: nothing else is opened.
     """
-    named = PureWindowsPath(file_name) if "\\" in file_name else PurePosixPath(file_name)
+    named = PureWindowsPath(file_name)  # both kinds of slashes
     if not named.name or ".." in named.parts:
         return []
     places = [config.parent / named.name]
-    if not named.is_absolute():
-        places += [config.parent.joinpath(*named.parts), config.parent.parent.joinpath(*named.parts)]
+    if not named.anchor:
+        places.append(config.parent.joinpath(*named.parts))
+        if named.parts[:-1] in _OWN_FOLDERS:
+            places.append(config.parent.parent.joinpath(*named.parts))
     return places
 
 
@@ -251,11 +258,13 @@ def parse_resolutions(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(found)
 
 
-def read_samples(source: Source, inner: object, file_name: str, ledger: Ledger) -> tuple[tuple[str, ...], str | None]:
+def read_samples(
+    source: Source, inner: object, file_name: str, key: str, ledger: Ledger
+) -> tuple[tuple[str, ...], str | None]:
     """Prompts as sd-scripts has them, one in a line with its settings, and the first one's sampler."""
     lines: list[str] = []
     sampler: str | None = None
-    listed = _find_list(source, inner, file_name)
+    listed = _find_list(source, inner, file_name, key, ledger)
     _note_damaged(source, "samples", inner, ledger)
     for index, sample in enumerate(listed or []):
         if not isinstance(sample, dict):

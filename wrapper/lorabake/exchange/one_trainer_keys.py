@@ -190,7 +190,6 @@ _GROUPS: tuple[tuple[Message, tuple[str, ...]], ...] = (
         "lokr_decompose_both", "lokr_decompose_factor", "lokr_use_tucker", "lokr_weight_decompose",
         "lokr_dora_on_output", "lokr_full_matrix", "lokr_dim", "custom_learning_rate_scheduler")),
     (msg("the first saves are made, too"), ("save_skip_first",)),
-    (msg("it names a file that is read with the configuration"), ("concept_file_name", "sample_definition_file_name")),
     (msg("the part of OneTrainer that it belongs to is off"), (
         "align_prop", "align_prop_loss", "align_prop_probability", "align_prop_truncate_steps", "align_prop_weight",
         "align_prop_cfg_scale")),

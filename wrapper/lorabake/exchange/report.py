@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
-from lorabake.exchange.convert import hide_secrets, is_secret
 from lorabake.exchange.draft import BLOCK_DEFAULTS, FOLDER_DEFAULTS, LAUNCH_KEYS, Draft, KeyPath, pick_value
 from lorabake.exchange.foreign import ForeignConfig, Given, Unset
 from lorabake.exchange.simplify import Raw, get_value
@@ -25,6 +24,7 @@ from lorabake_schemas.import_report import ImportedKey, KeyFate
 from lorabake_schemas.messages import Message, join_list, literal, msg
 from lorabake_schemas.options import DATASET_LEVELS
 from lorabake_schemas.recipe_keys import find_missing_feature, find_option_key
+from lorabake_schemas.secrets import is_secret
 from lorabake_schemas.values import format_value
 
 # What is a file or a folder of a run, which a run folder has in its own place.
@@ -109,7 +109,7 @@ def _spread(line: ImportedKey, given: Given, option: str) -> Iterator[ImportedKe
     for key in given.keys:
         text = written.get(key) if isinstance(written, Mapping) else written
         shown = "" if secret else _format(given.value if text is None else text)
-        yield line.model_copy(update={"key": key, "value": shown, "trained": trained})
+        yield ImportedKey(key=key, value=shown, fate=line.fate, to=line.to, why=line.why, trained=trained)
 
 
 def _judge(level: str, option: str, given: Given, places: Sequence[KeyPath], known: Known) -> ImportedKey:
@@ -286,7 +286,7 @@ def _format(value: object) -> str:
     if isinstance(value, Unset) or value is None:
         return ""
     if isinstance(value, str):
-        return hide_secrets(value)
+        return value
     if isinstance(value, dict):
         table = cast("dict[str, object]", value)
         return ", ".join(f"{key}={_format(item)}" for key, item in table.items()) or "{}"

@@ -9,7 +9,7 @@ from pathlib import Path, PureWindowsPath
 from typing import Any, cast
 
 from lorabake.errors import RecipeError
-from lorabake.exchange.convert import fit_dataset_key, fit_option, hide_secrets, is_secret, list_dataset_keys
+from lorabake.exchange.convert import fit_dataset_key, fit_option, list_dataset_keys
 from lorabake.exchange.foreign import ForeignConfig, ForeignDataset, ForeignSubset, Given, Source
 from lorabake.exchange.reading import parse_json_table, parse_toml_table
 from lorabake.util import resources
@@ -18,6 +18,7 @@ from lorabake_schemas.base import OptionValue
 from lorabake_schemas.import_report import ImportedKey
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.options import Option
+from lorabake_schemas.secrets import hide_secrets, is_secret
 from lorabake_schemas.values import format_value
 
 Raw = Mapping[str, Any]

@@ -11,7 +11,6 @@ from lorabake.errors import RecipeError
 from lorabake.exchange.bash import read_bash_commands
 from lorabake.exchange.batch import read_batch_commands
 from lorabake.exchange.command_line import read_arguments, read_launch_arguments
-from lorabake.exchange.convert import is_secret
 from lorabake.exchange.foreign import ForeignConfig, Given, Source
 from lorabake.exchange.powershell import read_powershell_commands
 from lorabake.exchange.sd_toml import find_named_file, read_named_file, read_sections, with_dataset_file
@@ -19,6 +18,7 @@ from lorabake.recipe.foreign import decode_text
 from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.import_report import ImportedKey
 from lorabake_schemas.messages import msg
+from lorabake_schemas.secrets import is_secret
 
 Command = tuple[int, list[str]]  # the line that it starts in, and its words
 _SCRIPT = re.compile(r"([\w.-]*train[\w.-]*|fine_tune)\.py")

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from lorabake.errors import MachineError
 from lorabake.recipe.editor_schema import SCHEMA_LINE, write_recipe_schema
 from lorabake.util.files import create_bytes, disk_error
-from lorabake_schemas.messages import escape_invisible, literal, msg
+from lorabake_schemas.messages import INVISIBLE_CHARACTERS, escape_invisible, literal, msg
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.recipe_keys import TABLE_ARRAYS, unwrap_model
 
@@ -23,6 +23,7 @@ Raw = Mapping[str, Any]
 NO_COMMENTS: Mapping[KeyPath, str] = MappingProxyType({})
 MAX_WIDTH = 100  # of a line with its comment, and of a list in one line
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_INVISIBLE = re.compile(f"[{INVISIBLE_CHARACTERS}]")
 _LITERAL_TEXT = re.compile(r"[^'\x00-\x1f\x7f]*\\[^'\x00-\x1f\x7f]*")  # a Windows path needs no doubled backslashes
 
 
@@ -118,10 +119,22 @@ def format_toml(value: object) -> str:
         items = [format_toml(item) for item in cast("Sequence[object]", value)]
         line = f"[{', '.join(items)}]"
         return line if len(line) <= MAX_WIDTH else "\n".join(("[", *(f"    {item}," for item in items), "]"))
-    if isinstance(value, str) and _LITERAL_TEXT.fullmatch(value):
+    if isinstance(value, str) and _LITERAL_TEXT.fullmatch(value) and not _INVISIBLE.search(value):
         return f"'{value}'"
-    return tomli_w.dumps({"x": value}).removeprefix("x = ").rstrip("\n")
+    return _escape(tomli_w.dumps({"x": value}).removeprefix("x = ").rstrip("\n"))
 
 
 def _quote_key(name: str) -> str:
-    return name if _BARE_KEY.fullmatch(name) else tomli_w.dumps({name: 0}).removesuffix(" = 0\n")
+    return name if _BARE_KEY.fullmatch(name) else _escape(tomli_w.dumps({name: 0}).removesuffix(" = 0\n"))
+
+
+def _escape(text: str) -> str:
+    """A TOML string with what nobody would see as TOML's escapes; it has none for half of a surrogate pair."""
+    return _INVISIBLE.sub(_escape_character, text)
+
+
+def _escape_character(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if 0xD800 <= code <= 0xDFFF:
+        return "\N{REPLACEMENT CHARACTER}"
+    return f"\\u{code:04x}" if code <= 0xFFFF else f"\\U{code:08x}"

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import re
 
+from lorabake_schemas.secrets import is_secret
+
 UNRECORDED = "(value not recorded)"
 # Variables with these prefixes may change numbers or speed; of an unknown one only its presence is recorded.
 VARIABLE_PREFIXES = (
@@ -105,7 +107,6 @@ KNOWN_VARIABLES = frozenset(
     | _prefix_names("ONEDNN_", _ONEDNN)
     | _prefix_names("DNNL_", _ONEDNN)
 )  # fmt: skip
-_SECRET_NAME = re.compile("TOKEN|SECRET|KEY|PASSW|CRED|AUTH", re.IGNORECASE)
 # https://name:password@host, or a word like token= in what comes after a question mark
 _CREDENTIAL_VALUE = re.compile(
     r"://[^/?#\s]*@|[?&;](?:[\w-]*(?:token|secret|key|sig|signature|passw\w*|cred\w*|auth\w*))=", re.IGNORECASE
@@ -116,4 +117,4 @@ def recordable_value(name: str, value: str) -> str | None:
     """What a record keeps of a variable: its value, that it had one, or nothing."""
     if name in KNOWN_VARIABLES:
         return UNRECORDED if _CREDENTIAL_VALUE.search(value) else value
-    return UNRECORDED if name.startswith(VARIABLE_PREFIXES) and not _SECRET_NAME.search(name) else None
+    return UNRECORDED if name.startswith(VARIABLE_PREFIXES) and not is_secret(name) else None

@@ -1,0 +1,66 @@
+"""Paths in an imported recipe: the file's are seen from the file, the user's from the current folder."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lorabake.exchange.foreign import Source
+from lorabake.exchange.import_file import import_file, write_import
+
+FLAT = """
+pretrained_model_name_or_path = "m.safetensors"
+train_data_dir = "img"
+network_module = "networks.lora"
+network_dim = 4
+learning_rate = 1e-4
+max_train_epochs = 3
+log_tracker_config = "tracker.toml"
+base_weights = ["w.safetensors"]
+base_weights_multiplier = [1.0]
+"""
+
+
+def bring(file: Path, target: Path, images: Path | None = None, model: Path | None = None) -> dict[str, Any]:
+    made = import_file(Source(path=file, content=b"", images=images, model=model))
+    return tomllib.loads(write_import(made, target, str, (images, model)).read_text("utf-8"))
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder; another one has the file, and something of every name."""
+    for place in ("here", "there"):
+        (tmp_path / place / "img" / "10_zork girl").mkdir(parents=True)
+        (tmp_path / place / "mine").mkdir()
+        for name in ("m.safetensors", "n.safetensors", "tracker.toml", "w.safetensors"):
+            (tmp_path / place / name).write_bytes(b"")
+    (tmp_path / "there" / "old.toml").write_text(FLAT, "utf-8")
+    (tmp_path / "here" / "deep").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def test_the_paths_of_the_file_are_seen_from_the_file(here: Path) -> None:
+    made = bring(here.parent / "there" / "old.toml", Path("made.toml"))
+    assert made["base"]["model"] == "../there/m.safetensors"
+    assert [each["images"] for each in made["concept"]] == ["../there/img/10_zork girl"]
+    assert made["kohya"]["log_tracker_config"] == "../there/tracker.toml"
+    assert made["kohya"]["base_weights"] == ["../there/w.safetensors"]
+
+
+@pytest.mark.parametrize(("target", "up"), [("made.toml", ""), ("deep/made.toml", "../")])
+def test_what_the_user_names_is_seen_from_the_current_folder(target: str, up: str, here: Path) -> None:
+    made = bring(Path("../there/old.toml"), Path(target), Path("mine"), Path("n.safetensors"))
+    assert made["base"]["model"] == f"{up}n.safetensors"
+    assert [each["images"] for each in made["concept"]] == [f"{up}mine"]
+    made = bring(Path("../there/old.toml"), here / "deep" / "second.toml", here / "mine", here / "n.safetensors")
+    assert made["base"]["model"] == str(here / "n.safetensors")
+
+
+@pytest.mark.usefixtures("here")
+def test_a_hub_id_stays() -> None:
+    made = bring(Path("../there/old.toml"), Path("deep/made.toml"), model=Path("some/model"))
+    assert made["base"]["model"] == "some/model"

@@ -1,0 +1,60 @@
+"""Secrets are found by the name of their key and by their form; ordinary keys, paths and names stay."""
+
+from __future__ import annotations
+
+import pytest
+
+from lorabake_schemas.import_report import ImportedKey
+from lorabake_schemas.messages import msg
+from lorabake_schemas.secrets import hide_all_secrets, hide_secrets, is_secret
+
+LONG = "hf_abcdefghijKLMNOPQRSTuvwxyz01234567"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["civitai_token", "my_password", "wandb_key", "api_secret_key", "HF_TOKEN_READ", "s3_credentials", "hub_key",
+     "hf.key", "--mykey", "--secret_thing", "wandb_api_key", "WANDB API Key", "huggingface_token", "id-token",
+     "hf_auth", "accessToken", "apikey", "secrets.hf", "AWS_ACCESS_KEY_ID", "datasets[0].hf_token",
+     "db_passwd", "hftoken"],
+)  # fmt: skip
+def test_names_of_secrets(name: str) -> None:
+    assert is_secret(name)
+    assert ImportedKey(key=name, value="x1y2z", trained="x1y2z", fate="unknown").model_dump()["value"] == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["keep_tokens", "max_token_length", "class_tokens", "token", "keep_tokens_separator", "tokenizer_cache_dir",
+     "concept.token", "token_warmup_min", "token_count", "metadata_author", "no_token_padding", "Token string",
+     "trigger_token", "pad_token_id", "num_vectors_per_token", "shuffle_tokens", "image_key", "first_stage_key",
+     "finetune_keys", "ldm_diffusers_keymap", "scheduler_params[0].key", "monkey", "anima_t5_max_token_length"],
+)  # fmt: skip
+def test_names_of_other_things(name: str) -> None:
+    assert not is_secret(name)
+    assert ImportedKey(key=name, value="75", to="x", fate="taken").value == "75"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [f"{LONG.replace('hf_', 'hf_x1y2z')}", "https://civitai.com/api/download/1?type=Model&token=x1y2z", "https://u:x1y2z@host/m",
+     "https://x1y2z@host/m", "//u:x1y2z@host/m", "https://h/m?X-Amz-Signature=x1y2z", "https://h/?api_key=x1y2z",
+     "--num_processes 1 --token x1y2z", "--wandb_api_key=x1y2z", "--mykey 'x1y2z a'", "foo HF_TOKEN=x1y2z --seed 1",
+     "Bearer x1y2zabcdefghijklmnop", "ghp_x1y2zabcdefghijklmnopqrstuvwxyz012345"],
+)  # fmt: skip
+def test_secrets_by_their_form(text: str) -> None:
+    assert "x1y2z" not in hide_secrets(text)
+    line = ImportedKey(key="a", value=text, fate="unknown", why=msg("no {what}", what=text))
+    assert "x1y2z" not in line.model_dump_json()
+    assert "x1y2z" not in str(hide_all_secrets({"a": [text, {"b": text}], "api_key": "x1y2z"}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["/data/hf_models/sdxl", "hf_character_v1", "HF_dataset_pets/10_a girl", "a girl --n bad --w 512 --l 7",
+     "keep_tokens=2 --max_token_length 225", "/data/key=1/images", "a, b; token=sks", "C:\\a\\b@2x.png",
+     "Sword Bearer of light", "//server/share/a@2x", "a key, holding key",
+     "https://huggingface.co/a/b", "--class_tokens x"],
+)  # fmt: skip
+def test_ordinary_text_stays(text: str) -> None:
+    assert hide_secrets(text) == text
