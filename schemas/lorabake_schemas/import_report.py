@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
+from lorabake_schemas.check_report import CheckReport
 from lorabake_schemas.messages import Message
 from lorabake_schemas.secrets import hide_secrets, hide_secrets_in_message, is_secret
 
@@ -44,6 +45,7 @@ def _hide(value: object) -> object:
 class ImportReport(StrictModel):
     """``format`` is the kind of the source (kohya-gui, sd-scripts ...). ``added`` are recipe keys that are not in
     the source: defaults of the other program that lorabake does not share. ``missing`` has to be filled in by hand.
+    ``check`` is what `lorabake check` finds in the recipe: its errors are why the exit code is 1.
     ``version`` changes only if a reader of this one would stumble."""
 
     version: Literal[1] = 1
@@ -54,3 +56,4 @@ class ImportReport(StrictModel):
     keys: TupleOf[ImportedKey]
     added: TupleOf[ImportedKey] = ()
     missing: TupleOf[ImportedKey] = ()
+    check: CheckReport | None = None

@@ -19,6 +19,19 @@ def is_stock_model(model: str) -> bool:
     return any(re.fullmatch(pattern, name) for name in _get_name_variants(model) for pattern in patterns)
 
 
+def find_stock_family(model: str) -> str | None:
+    """The family of a plain Stable Diffusion model with this name, None for any other name."""
+    names = _get_name_variants(model)
+    return next(
+        (
+            family.name
+            for family in list_families()
+            if any(re.fullmatch(pattern, name) for pattern in family.native_sides for name in names)
+        ),
+        None,
+    )
+
+
 def find_native_side(model: str) -> int | None:
     """The side in pixels at which a model of this name was trained, None for an unknown name."""
     sides = {pattern: side for each in list_families() for pattern, side in each.native_sides.items()}

@@ -67,3 +67,15 @@ def test_check_names_the_command(config: Path) -> None:
     (found,) = load_recipe(config).findings
     assert found.rule == "foreign-file"
     assert "lorabake import" in (found.fix or "")
+
+
+def test_json_says_why_it_fails() -> None:
+    done = run("old.toml", "--json")
+    assert done.exit_code == 1
+    found = json.loads(done.stdout)["check"]["findings"]
+    assert "G4.9" in {each["rule"] for each in found if each["severity"] == "error"}
+
+
+def test_a_second_import_names_the_option_for_another_file() -> None:
+    run("old.toml")
+    assert "-o" in run("old.toml").stderr

@@ -252,3 +252,14 @@ def test_choices_and_launch() -> None:
     assert {name: given.value for name, given in config.launch.items()} == {"num_processes": 2, "gpu_ids": "0,1"}
     assert config.prompts == ("a cat", "a dog --w 512")
     assert line(config, "noise_offset").fate == line(config, "train_inpainting").fate == "dropped"
+
+
+def test_what_additional_parameters_set_has_that_as_its_reason() -> None:
+    config = read(
+        additional_parameters="--lr_scheduler constant --network_args a=1 --seed 5", seed="1234", lr_scheduler="cosine",
+        LoRA_type="Kohya LoCon", conv_dim=8,
+    )  # fmt: skip
+    reasons = {line(config, key).why for key in ("seed", "lr_scheduler", "conv_dim")}
+    assert len(reasons) == 1
+    assert "additional_parameters" in str(reasons.pop())
+    assert line(read(seed=""), "seed").fate == "default"

@@ -112,7 +112,7 @@ def test_dropout_of_a_dataset_configuration_is_unknown(tmp_path: Path) -> None:
     config = read(write(tmp_path / "lum.safetensors", SMALL, given))
     assert "caption_dropout_rate" not in config.options
     assert values(config.options)["caption_tag_dropout_rate"] == 0.2
-    assert any("captions.caption_dropout_rate" in str(line.why) for line in config.missing)
+    assert any("captions.caption_dropout_rate" in line.key for line in config.missing)
 
 
 @pytest.mark.parametrize(
@@ -448,3 +448,27 @@ def test_the_model_that_is_named_is_compared(tmp_path: Path) -> None:
         config = read(path, model=model)
         assert values(config.options)["pretrained_model_name_or_path"] == str(model)
         assert ("base.model" not in {line.key for line in config.missing}) is sure
+
+
+def test_a_folder_that_the_user_named_is_searched_by_name_alone(tmp_path: Path) -> None:
+    model = write_raw(tmp_path / "models" / "sd15.safetensors", {"x": 1})
+    made = metadata(ss_sd_model_name="/home/x/sd15", ss_sd_model_hash="IsADirectory")
+    config = read(write(tmp_path / "lum.safetensors", SMALL, made), model=model.parent)
+    assert values(config.options)["pretrained_model_name_or_path"] == str(model)
+    assert config.options["pretrained_model_name_or_path"].written == "/home/x/sd15"
+
+
+def test_what_a_folder_has_instead_is_said(tmp_path: Path) -> None:
+    model = write_raw(tmp_path / "models" / "other.safetensors", {"x": 1})
+    config = read(write(tmp_path / "lum.safetensors", SMALL, metadata()), model=model.parent)
+    why = next(str(line.why) for line in config.missing if line.key == "base.model")
+    assert "other.safetensors" in why
+    assert "next to the LoRA" not in why
+
+
+def test_old_texts_are_to_be_checked(tmp_path: Path) -> None:
+    made = metadata(**{"modelspec.author": "somebody", "modelspec.description": "a lighthouse"})
+    path = write(tmp_path / "lum.safetensors", SMALL, made)
+    named = {key for line in read(path, images=tmp_path).missing for key in line.key.split(", ")}
+    assert named >= {"concept.token", "concept.class", "metadata.author", "metadata.description"}
+    assert {key for line in read(path).missing for key in line.key.split(", ")} >= {"metadata.author"}

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lorabake.exchange.draft import PLACEHOLDER_MODEL
 from lorabake.exchange.foreign import UNSET, ForeignConfig, ForeignDataset, ForeignSubset, Given, Options, Source
 from lorabake.exchange.import_file import format_imported_recipe
+from lorabake.exchange.kohya_gui import read_kohya_gui
 from lorabake.exchange.stand_ins import read_recipe
 from lorabake.exchange.to_recipe import ImportedRecipe, make_recipe
 from lorabake.util.i18n import ENGLISH
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.import_report import ImportedKey
-from lorabake_schemas.messages import msg
+from lorabake_schemas.messages import literal, msg
 
 
 def give(**values: OptionValue) -> dict[str, Given]:
@@ -215,3 +219,88 @@ def test_no_secret_reaches_the_recipe_or_the_report() -> None:
     assert "x1y2z" not in format_imported_recipe(made, str)
     assert "x1y2z" not in made.report.model_dump_json()
     assert made.content["base"]["model"] == "https://...@example.org/m.safetensors?token=..."
+
+
+def preset_of_images(tmp_path: Path, images: str, model: str | None = None, **keys: Any) -> ImportedRecipe:
+    """A preset of the kohya_ss GUI with the images that the user names: a folder of it, or above it."""
+    (tmp_path / "img" / "10_mytok woman").mkdir(parents=True, exist_ok=True)
+    source = Source(
+        path=tmp_path / "mine.json",
+        content=json.dumps({"LoRA_type": "Standard", **keys}).encode(),
+        images=tmp_path / images,
+        model=Path(model) if model else None,
+    )
+    return make_recipe(read_kohya_gui(source), source)
+
+
+@pytest.mark.parametrize("images", [".", "img", "img/10_mytok woman"])
+@pytest.mark.parametrize("keys", [{}, {"train_data_dir": "C:/kohya/img"}])
+def test_the_folders_in_the_named_one_have_repeats_and_token(tmp_path: Path, images: str, keys: dict[str, Any]) -> None:
+    made = preset_of_images(tmp_path, images, **keys)
+    (concept,) = made.content["concept"]
+    assert (concept["token"], concept["class"], concept["num_repeats"]) == ("mytok", "woman", 10)
+    assert Path(concept["images"]) == tmp_path / "img" / "10_mytok woman"
+    assert not {"concept.images", "concept.num_repeats"} & {
+        key for line in (*made.report.added, *made.report.missing) for key in (line.key, line.to)
+    }
+
+
+def test_folders_of_a_dataset_file_move_to_those_with_repeats(tmp_path: Path) -> None:
+    for name in ("3_ab cat", "5_cd dog"):
+        (tmp_path / name).mkdir()
+    config = ForeignConfig(
+        format="x", program=msg("x"), script="train_network.py", options=BASICS,
+        datasets=(ForeignDataset(options=give(resolution=512), subsets=(FOLDER,)),),
+    )  # fmt: skip
+    made = make_recipe(config, replace(SOURCE, images=tmp_path))
+    assert [(each["token"], each["num_repeats"]) for each in made.content["concept"]] == [("ab", 3), ("cd", 5)]
+
+
+def test_what_was_typed_is_neither_added_nor_missing(tmp_path: Path) -> None:
+    made = preset_of_images(tmp_path, "img", "models/mine.safetensors")
+    assert made.content["base"]["model"] == "models/mine.safetensors"
+    assert "base.model" not in {line.to for line in (*made.report.added, *made.report.missing)}
+    assert ("base", "model") in made.comments
+
+
+@pytest.mark.parametrize("keys", [{}, {"pretrained_model_name_or_path": "runwayml/stable-diffusion-v1-5"}])
+def test_a_model_that_nobody_chose_is_no_model_of_another_family(tmp_path: Path, keys: dict[str, Any]) -> None:
+    made = preset_of_images(tmp_path, "img", sdxl=True, **keys)
+    assert made.content["base"]["model"] == PLACEHOLDER_MODEL
+    assert "base.model" in {line.to for line in made.report.missing}
+    assert preset_of_images(tmp_path, "img", **keys).content["base"]["model"] != PLACEHOLDER_MODEL
+
+
+def test_a_preset_named_last_is_named_after_its_file(tmp_path: Path) -> None:
+    assert preset_of_images(tmp_path, "img", output_name="last").content["name"] == "mine"
+    assert preset_of_images(tmp_path, "img", output_name="zork").content["name"] == "zork"
+
+
+def test_prompts_of_a_preset_have_their_line(tmp_path: Path) -> None:
+    made = preset_of_images(tmp_path, "img", sample_prompts="a cat\na dog --w 512")
+    assert lines(made)["sample_prompts"].to == "sample.prompts"
+    assert not {"sample.prompts", "sample_prompts"} & {line.to for line in made.report.added}
+
+
+def test_each_argument_that_the_recipe_does_not_have_is_reported() -> None:
+    arguments = ("preset=/etc/x.toml", "conv_dim=8", "conv_alpha=4")
+    found = lines(make({**BASICS, **give(network_args=arguments)}))
+    assert found["network_args"].to is not None
+    assert (found["network_args preset"].value, found["network_args preset"].fate) == ("/etc/x.toml", "dropped")
+    assert "network_args conv_dim" not in found
+
+
+def test_arguments_of_the_optimizer_that_are_added_are_named() -> None:
+    made = make({**BASICS, **give(optimizer_type="AdamW", optimizer_args=("weight_decay=0.1",))})
+    assert made.content["train"]["optimizer_args"].keys() > {"weight_decay"}
+    new = made.content["train"]["optimizer_args"].keys() - {"weight_decay"}
+    assert new <= added(made).keys()
+
+
+def test_no_comment_is_long(tmp_path: Path) -> None:
+    made = make(
+        missing=(
+            ImportedKey(key=", ".join(f"train.key_{n}" for n in range(40)), fate="unknown", why=literal("x " * 90)),
+        )
+    )
+    assert max(len(line) for line in format_imported_recipe(made, ENGLISH).splitlines() if line[:1] == "#") <= 120

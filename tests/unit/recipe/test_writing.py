@@ -47,7 +47,7 @@ def test_comments_are_at_their_key_or_above_their_table() -> None:
     assert next(line for line in lines if line.startswith("seed")).endswith("# why")
     at = [number for number, line in enumerate(lines) if line == "[[concept]]"][1]
     assert lines[at - 1] == "# the other"
-    assert lines[lines.index('model = "m.safetensors"') - 1].startswith("# w w")
+    assert lines[lines.index('model = "m.safetensors"') - 1].startswith("#     w w")
 
 
 @pytest.mark.parametrize("text", ["one\nname = 2", "\x1b[31m", "a\r[base]", "\u202e"])

@@ -17,6 +17,7 @@ from lorabake.commands.options import (
     make_text_layout,
 )
 from lorabake.commands.output.console import write_out
+from lorabake.errors import MachineError
 from lorabake_schemas.messages import msg
 
 
@@ -59,6 +60,7 @@ def import_(  # noqa: PLR0913, PLR0917 - each is an option
     verbose: bool,
     as_json: bool,
 ) -> None:
+    from lorabake.commands.output.findings import make_check_report
     from lorabake.commands.output.imports import format_import, import_to_json
     from lorabake.exchange.foreign import Source
     from lorabake.exchange.import_file import import_file, write_import
@@ -75,11 +77,14 @@ def import_(  # noqa: PLR0913, PLR0917 - each is an option
         runs=lorabake_home(env),
     )
     made, layout = import_file(source, faithful=faithful), make_text_layout()
-    recipe = write_import(made, output, layout, (images, model))
+    try:
+        recipe = write_import(made, output, layout, (images, model))
+    except MachineError as error:
+        raise MachineError(error.message, msg("name another file: -o RECIPE")) from error
     examination = run_check(recipe, CheckOptions())
     report = made.report.model_copy(update={"recipe": str(recipe)})
     if as_json:
-        write_out(import_to_json(report))
+        write_out(import_to_json(report.model_copy(update={"check": make_check_report(examination)})))
     else:
         write_out(format_import(report, examination, layout, Path.cwd(), verbose=verbose))
     sys.exit(1 if examination.has_failures() else 0)

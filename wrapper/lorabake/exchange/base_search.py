@@ -16,11 +16,12 @@ from typing import NamedTuple
 from lorabake.util.files import is_file, is_folder, open_file
 from lorabake.util.hashing import digest_file
 from lorabake_schemas.inspection import BaseModelInfo
-from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.messages import Message, literal, msg, shorten_list
 
 CHECKPOINT_EXTENSIONS = (".safetensors", ".ckpt")
 _MAX_DEPTH = 3  # model folders of the web UIs have a folder for each family
 _MAX_ENTRIES = 20_000
+_MAX_NAMED = 4
 _MAX_HASHED = 3  # checkpoints are large
 _SAMPLE_START, _SAMPLE_SIZE = 0x100000, 0x10000
 _SMALLEST = 100_000_000  # bytes: no checkpoint is smaller, and many a LoRA is
@@ -42,7 +43,9 @@ def find_base_model(wanted: BaseModelInfo, places: Iterable[Path], *, smallest: 
     """
     name = (wanted.name or "").replace("\\", "/").rpartition("/")[2].casefold()
     entries = list(_iter_models(places, smallest))
-    named = [path for path in entries if name and name in {path.name.casefold(), path.stem.casefold()}]
+    stem = name.removesuffix(Path(name).suffix) if Path(name).suffix in CHECKPOINT_EXTENSIONS else name
+    same = [path for path in entries if name and name in {path.name.casefold(), path.stem.casefold()}]
+    named = same or [path for path in entries if stem and stem == path.stem.casefold()]
     if wanted.is_folder:
         return FoundBase(named[0], msg("it has the same name; a folder has no hash"), False) if named else None
     files = [path for path in entries if path not in named and is_file(path)]
@@ -53,6 +56,16 @@ def find_base_model(wanted: BaseModelInfo, places: Iterable[Path], *, smallest: 
     if not named:
         return None
     return FoundBase(named[0], _judge_name(named[0], wanted), False)
+
+
+def describe_search(place: Path) -> Message:
+    """What is in a folder that the user named, in which the model was not found by name or hash."""
+    found = list(_iter_models([place], 0))
+    if not found:
+        return msg("there is no base model in {folder}; --model FILE names it", folder=str(place))
+    names = shorten_list(found, _MAX_NAMED, lambda path: literal(path.name))
+    said = msg("no model in {folder} has its name or hash; there are: {names}", folder=str(place), names=names)
+    return msg("{said}; --model FILE names one", said=said)
 
 
 def _judge_name(path: Path, wanted: BaseModelInfo) -> Message:

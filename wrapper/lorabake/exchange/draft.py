@@ -63,7 +63,7 @@ FOLDER_DEFAULTS: Mapping[str, OptionValue] = {
 FOLDER_KEYS = {"conditioning_data_dir": "masks"}  # others have the option's own name
 _RECIPE_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]+')
 PLACEHOLDER_MODEL, PLACEHOLDER_IMAGES = "models/base-model.safetensors", "images"
-_ARGUMENT_KEYS = {
+ARGUMENT_KEYS = {
     str(place[2]): str(key[1]) for key, place in OTHER_PLACES.items() if key[0] == "network" and key[1] != "type"
 }
 MAX_FOLDERS = 300  # at all resolutions together: a recipe of more is planned for minutes
@@ -215,7 +215,7 @@ def _put_network(draft: Draft, *, complete: bool) -> None:
         own = arguments.get("conv_dim") or rank_value
         arguments["conv_alpha"] = alpha_value if is_lycoris(network) else own
     for name, value in arguments.items():
-        key = _ARGUMENT_KEYS.get(name)
+        key = ARGUMENT_KEYS.get(name)
         path = ("network", key) if key else ("network", "args", name)
         draft.put(path, _fit_argument(name, value), from_args)
     if complete and is_lycoris(network):

@@ -18,6 +18,7 @@ from lorabake.exchange.kohya_gui_fields import (
     COPIED,
     FAMILY_BOXES,
     FAMILY_TYPES,
+    FRESH,
     LAUNCH,
     LORA_TYPES,
     NOISE_FIELDS,
@@ -34,7 +35,13 @@ from lorabake.exchange.kohya_gui_steps import count_steps
 from lorabake.exchange.sd_toml import with_dataset_file
 from lorabake.util import resources
 from lorabake_schemas.base import OptionValue
-from lorabake_schemas.families.registry import DEFAULT_FAMILY, find_family_by_other_name, get_family
+from lorabake_schemas.families.known_models import guess_family
+from lorabake_schemas.families.registry import (
+    DEFAULT_FAMILY,
+    find_family_by_other_name,
+    find_family_of_run,
+    get_family,
+)
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.options import Option
 from lorabake_schemas.plan import Script
@@ -98,20 +105,26 @@ def read_kohya_gui(source: Source) -> ForeignConfig:
         raise RecipeError(said) from error
     options = {name: _with_text(given, found) for name, given in _merge(meant, trained)}
     arguments = read_arguments(meant.text("additional_parameters").replace('"', "").split())
+    replaced = {key for name in arguments.options if name in options for key in options[name].keys}
+    replaced |= {field for field in COPIED if RENAMED.get(field, field) in arguments.options}
     for name, given in arguments.options.items():
         options[name] = replace(given, keys=("additional_parameters",))
+    _leave_out_placeholders(options, state, script)
+    prompts = meant.text("sample_prompts")
+    if prompts.strip() and state["sample_prompts"].key:
+        options["sample_prompts"] = Given(value=prompts, keys=("sample_prompts",))
     launch = dict(_choose_launch(meant))
     used = {key for given in (*options.values(), *launch.values()) for key in given.keys}
-    used |= {str(state[name].key) for name in _used_silently(meant)}
-    lines = (*make_lines(found, state, used), *arguments.keys)
+    used |= {"additional_parameters"} if meant.text("additional_parameters") else set()
+    lines = (*make_lines(found, state, used, replaced), *arguments.keys)
     config = ForeignConfig(
         format="kohya-gui",
         program=msg("the kohya_ss GUI"),
         script=script,
-        name=meant.text("output_name") or None,
+        name=str(options["output_name"].value) if "output_name" in options else None,
         options=options,
         launch=launch,
-        prompts=tuple(line for line in meant.text("sample_prompts").splitlines() if line.strip()),
+        prompts=tuple(line for line in prompts.splitlines() if line.strip()),
         keys=lines,
     )
     return with_dataset_file(config, source)
@@ -130,10 +143,13 @@ def list_gui_options(preset: Mapping[str, object]) -> Mapping[str, OptionValue]:
     return {option: chosen.value for option, chosen in trained.options.items()}
 
 
-def _used_silently(meant: _Reading) -> tuple[str, ...]:
-    """Fields that are in the configuration without being an option."""
-    additional = ("additional_parameters",) if meant.text("additional_parameters") else ()
-    return (*additional, *(("sample_prompts",) if meant.text("sample_prompts").strip() else ()))
+def _leave_out_placeholders(options: dict[str, Given], state: State, script: Script) -> None:
+    """What a new GUI shows and nobody chose: a name for every LoRA, and a base model of another family."""
+    family = find_family_of_run([script], {"v2": bool(state["v2"].meant)})
+    for field in ("output_name", "pretrained_model_name_or_path"):
+        fresh = str(FRESH[field])
+        if state[field].meant == fresh and (field == "output_name" or guess_family(fresh) != family.name):
+            options.pop(field, None)
 
 
 def _refuse_families(state: State) -> None:
@@ -165,6 +181,14 @@ def _merge(meant: _Reading, trained: _Reading) -> Iterable[tuple[str, Given]]:
         parts = [meant.state[field] for field in chosen.fields]
         keys = tuple(dict.fromkeys(part.key for part in parts if part.key))
         repair = chosen.repair or next((part.repair for part in parts if part.repair), None)
+        if said and said.repair and not done and option == "max_train_epochs" and "max_train_steps" in trained.options:
+            steps = str(trained.options["max_train_steps"].value)
+            repair = msg(
+                "{why}; the recipe has max_train_epochs = {n}, with --faithful max_train_steps = {steps}",
+                why=said.repair,
+                n=str(said.value),
+                steps=steps,
+            )
         yield option, Given(value=value, keys=keys, repair=repair, trained=None if really == value else really)
 
 

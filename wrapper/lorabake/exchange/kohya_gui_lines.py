@@ -55,11 +55,15 @@ _MISREAD = {
     "decompose_both": msg("LyCORIS takes the text False, which the GUI writes, for true"),
     "use_cp": msg("LyCORIS takes the text False, which the GUI writes, instead of use_tucker"),
 }
+_REPLACED = msg("additional_parameters sets it")
 _SDXL = msg("it chooses sdxl_train_network.py")
 
 
-def make_lines(found: Raw, state: State, used: Collection[str]) -> Iterator[ImportedKey]:
-    """A line for each key of the file that is not in ``used``."""
+def make_lines(
+    found: Raw, state: State, used: Collection[str], replaced: Collection[str] = ()
+) -> Iterator[ImportedKey]:
+    """A line for each key of the file that is not in ``used``. ``replaced`` are those whose option the "Additional
+    parameters" set."""
     for key, value in found.items():
         if key in used:
             continue
@@ -69,7 +73,7 @@ def make_lines(found: Raw, state: State, used: Collection[str]) -> Iterator[Impo
         if key in MISREAD and key in LORA_TYPES[str(state["LoRA_type"].meant)].always and not state[key].meant:
             yield ImportedKey(key=key, value=shorten_value(value), fate="repaired", why=_MISREAD[key])
             continue
-        fate, why = _judge(key, value, state)
+        fate, why = ("dropped", _REPLACED) if key in replaced else _judge(key, value, state)
         yield ImportedKey(key=key, value=shorten_value(value), fate=fate, why=why)
 
 
@@ -80,6 +84,8 @@ def _judge(key: str, value: object, state: State) -> tuple[KeyFate, Message | No
     read = state[key].meant
     if key == SDXL and read:
         return "computed", _SDXL
+    if value in (None, ""):
+        return "default", None
     if not read or (read == FRESH[key] and key not in _MEANINGFUL_DEFAULTS):
         return ("dropped", _WHY[key]) if key in _MEANINGFUL_ZEROS else ("default", None)
     return "dropped", _WHY.get(key) or _explain(key, state)

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from lorabake.exchange.base_search import FoundBase, find_base_model, hash_file, is_model_folder
+from lorabake.exchange.base_search import FoundBase, describe_search, find_base_model, hash_file, is_model_folder
 from lorabake.exchange.foreign import ForeignConfig, Given, Source, Unset
 from lorabake.exchange.ledger import Ledger
 from lorabake.exchange.lora_datasets import Trained, clean_path, read_datasets
@@ -57,6 +57,7 @@ _UNRECORDED = (
     "network.network_weights", "concept.masks", "base.tokenizer_cache_dir",
     "captions.caption_extension", *_RECORDED_BY_FLAGS,
 )  # fmt: skip
+_TEXTS = ("title", "description", "author", "license", "tags", "usage_hint", "trigger_phrase")
 _SCHEDULER_KEYS = {
     "cosine_with_restarts": "train.lr_scheduler_num_cycles", "polynomial": "kohya.lr_scheduler_power",
     "cosine_with_min_lr": "kohya.lr_scheduler_min_lr_ratio", "warmup_stable_decay": "kohya.lr_decay_steps",
@@ -228,11 +229,21 @@ def _take_base(ledger: Ledger, source: Source, base: BaseModelInfo | None, missi
                 msg("the hash of the base model, which was not compared: it is a name on Hugging Face"), *hashes
             )
             return
-        why = msg("not found next to the LoRA by name or hash; --model FILE names it, --model FOLDER searches a folder")
+        if source.model is None:
+            why = msg(
+                "not found next to the LoRA by name or hash; --model FILE names it, --model FOLDER searches a folder"
+            )
+        else:
+            why = describe_search(source.model)
         missing.append(_miss("base.model", why, base.name or ""))
         ledger.drop(msg("not compared: the base model was not found"), *hashes)
         return
-    ledger.options[_BASE] = Given(value=str(found.path), keys=("ss_sd_model_name",), repair=found.how)
+    ledger.options[_BASE] = Given(
+        value=str(found.path),
+        keys=("ss_sd_model_name",),
+        written=str(ledger.get("ss_sd_model_name") or ""),
+        repair=found.how,
+    )
     ledger.settle("ss_sd_model_name")
     if not found.sure:
         missing.append(_miss("base.model", found.how, found.path.name))
@@ -246,7 +257,7 @@ def _find_base(source: Source, base: BaseModelInfo) -> FoundBase | None:
     if is_model_folder(named):
         return FoundBase(named, msg("named by --model; a folder has no hash"), False)
     if not is_file(named):
-        return find_base_model(base, [named])
+        return find_base_model(base, [named], smallest=0)
     if base.sha256 is None:
         return FoundBase(named, msg("named by --model; the metadata has no hash to compare it with"), True)
     if hash_file(named) == base.sha256:
@@ -354,11 +365,19 @@ def _list_unknowable(ledger: Ledger, trained: Trained, source: Source) -> Iterat
     trains_on = any(not part.is_reg for dataset in trained.datasets for part in dataset.subsets)
     if source.images is None and trains_on:  # else to_recipe reports that there are none
         yield _miss("concept.images", msg("a LoRA has the names of its folders only; --images FOLDER names the place"))
+    texts = [f"metadata.{name}" for name in _TEXTS if _get(ledger, f"metadata_{name}")]
+    if source.images is not None:
+        why = msg("for other images change token and class together")
+        if texts:
+            why = msg("for other images change token and class together, and the texts about the LoRA")
+        yield _miss(", ".join(["concept.token", "concept.class", *texts]), why)
+    elif texts:
+        yield _miss(", ".join(texts), msg("the texts about this LoRA, which the new one gets, too"))
     if _get(ledger, "learning_rate") is None and _get(ledger, "optimizer_type") is None:
         yield _miss("train", msg("the metadata has no settings of the training; they are lorabake's defaults"))
         return
     keys = [key for key in _UNRECORDED if not (trained.by_flags and key in _RECORDED_BY_FLAGS)]
     scheduler = _get(ledger, "lr_scheduler")
     keys += [key for name, key in _SCHEDULER_KEYS.items() if scheduler == name]
-    said = msg("no LoRA has these keys, so they are lorabake's defaults: {keys}", keys=join_list(sorted(keys)))
-    yield _miss("others", said)
+    said = msg("no LoRA has these keys, so they are lorabake's defaults")
+    yield ImportedKey(key=", ".join(sorted(keys)), fate="unknown", why=said)

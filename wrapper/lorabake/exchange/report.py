@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, cast
 
-from lorabake.exchange.draft import BLOCK_DEFAULTS, FOLDER_DEFAULTS, LAUNCH_KEYS, Draft, KeyPath, pick_value
+from lorabake.exchange.draft import (
+    ARGUMENT_KEYS,
+    BLOCK_DEFAULTS,
+    FOLDER_DEFAULTS,
+    LAUNCH_KEYS,
+    Draft,
+    KeyPath,
+    pick_value,
+)
 from lorabake.exchange.foreign import ForeignConfig, Given, Unset
 from lorabake.exchange.simplify import Raw, get_value
 from lorabake.exchange.trained import (
@@ -17,6 +25,7 @@ from lorabake.exchange.trained import (
     Unmet,
     iter_differences,
     list_origins,
+    read_arguments,
 )
 from lorabake_schemas.guide.partners import FACTS
 from lorabake_schemas.guide.rules.extra_options import find_refusal
@@ -43,11 +52,15 @@ _RUN_FILES: Mapping[str, Message] = {
 }
 _NO_PROMPTS = msg("no effect without sample prompts")
 _NOT_FOR_REGULARIZATION = msg("a recipe cannot set this for regularization images")
+_NOT_TAKEN = msg("the network or the optimizer of the recipe does not take it")
 _NOT_FOR_FOLDERS = msg("a recipe has no key for this option of single folders")
 
 
 # What every recipe has, whatever its source.
 BASICS: tuple[KeyPath, ...] = (("name",), ("kind",), ("base", "family"), ("base", "model"), ("network", "type"))
+
+
+ARGUMENT_TABLES = {"network_args": "network", "optimizer_args": "train"}
 
 
 class Outcome(NamedTuple):
@@ -73,6 +86,7 @@ class Known(NamedTuple):
     outcome: Outcome
     trainer: TrainerFacts
     differences: Mapping[str, Difference]
+    all_differences: Mapping[str, Difference]
 
 
 def report_keys(config: ForeignConfig, draft: Draft, outcome: Outcome, trainer: TrainerFacts) -> Iterator[ImportedKey]:
@@ -86,7 +100,7 @@ def _report_options(
     config: ForeignConfig, draft: Draft, outcome: Outcome, trainer: TrainerFacts
 ) -> Iterator[ImportedKey]:
     places = _list_places(draft)
-    known = Known(draft, outcome, trainer, _find_differences(draft, outcome))
+    known = Known(draft, outcome, trainer, *_find_differences(draft, outcome))
     levels: list[tuple[str, Mapping[str, Given]]] = [("train", config.options)]
     for block in config.datasets:
         levels += [("images", block.options), *(("images", part.options) for part in block.subsets)]
@@ -99,6 +113,31 @@ def _report_options(
             seen.add(id(given))
             line = _judge(level, option, given, places.get(id(given), []), known)
             yield from _spread(line, given, option)
+            if option in ARGUMENT_TABLES and line.to is not None:
+                yield from _report_arguments(option, given, known)
+
+
+def _report_arguments(option: str, given: Given, known: Known) -> Iterator[ImportedKey]:
+    """A line for each argument of a list of which only others are in the recipe."""
+    refused = {str(path[-1]): why for path, why in known.outcome.refused.items() if path[0] == ARGUMENT_TABLES[option]}
+    for name, value in read_arguments(pick_value(given, faithful=False)).items():
+        paths = list_argument_paths(option, name)
+        if name == "algo" or any(_has_value(known.outcome.content, path) for path in paths):
+            continue
+        why = next((refused[str(path[-1])] for path in paths if str(path[-1]) in refused), None)
+        if why is None and (found := known.all_differences.get(f"{option}.{name}")):
+            why = _explain_difference(found) if found.value is not None else _NOT_TAKEN
+        shown = "" if is_secret(name) else _format(value)
+        fate: KeyFate = "default" if why is None else "dropped"
+        yield ImportedKey(key=f"{given.keys[0]} {name}", value=shown, fate=fate, why=why)
+
+
+def _has_value(content: Raw, path: KeyPath) -> bool:
+    """Whether the recipe has the key, an argument of an optimizer also where its table is a list of texts."""
+    table = get_value(content, path[:-1])
+    if isinstance(table, list):
+        return any(str(each).partition("=")[0] == path[-1] for each in cast("list[object]", table))
+    return isinstance(table, dict) and path[-1] in table
 
 
 def _spread(line: ImportedKey, given: Given, option: str) -> Iterator[ImportedKey]:
@@ -217,31 +256,57 @@ def _explain_difference(found: Difference) -> Message:
     return msg("a recipe has no key for this; lorabake trains with {value}", value=_format(found.value) or "-")
 
 
-def _find_differences(draft: Draft, outcome: Outcome) -> dict[str, Difference]:
-    """By option of sd-scripts."""
+def _find_differences(draft: Draft, outcome: Outcome) -> tuple[dict[str, Difference], dict[str, Difference]]:
+    """By option of sd-scripts, and by full name, such as network_args.preset."""
     found: dict[str, Difference] = {}
+    named: dict[str, Difference] = {}
     if outcome.trained is None:
-        return found
+        return found, named
     for name, at, _, value in iter_differences(draft.wanted, outcome.trained):
         reg = at is not None and at < len(draft.wanted.images) and bool(draft.wanted.images[at].get("is_reg"))
+        named[name] = Difference(value, at, reg)
         for option in list_origins(name):
             found.setdefault(option, Difference(value, at, reg))
-    return found
+    return found, named
 
 
-def report_added(config: ForeignConfig, draft: Draft, outcome: Outcome) -> Iterator[ImportedKey]:
-    """Keys that the source does not have, and what lorabake sets where the source is silent."""
+def list_argument_paths(option: str, name: str) -> tuple[KeyPath, ...]:
+    """Where a recipe has an argument of a network or an optimizer."""
+    if option == "optimizer_args":
+        return (("train", "optimizer_args", name),)
+    key = ARGUMENT_KEYS.get(name)
+    return ((("network", key),) if key else ()) + (("network", "args", name),)
+
+
+def _report_argument_defaults(draft: Draft, outcome: Outcome) -> Iterator[ImportedKey]:
+    """Arguments of the optimizer that are written since lorabake would choose others."""
+    given = draft.values.get("optimizer_args")
+    said = read_arguments(given.value) if given else {}
+    table = get_value(outcome.content, ("train", "optimizer_args"))
+    for name, value in cast("Raw", table).items() if said and isinstance(table, dict) else ():
+        if name not in said:
+            why = msg("the optimizer's default, which is not lorabake's")
+            yield ImportedKey(key=name, value=_format(value), fate="taken", to="train.optimizer_args", why=why)
+
+
+def report_added(
+    config: ForeignConfig, draft: Draft, outcome: Outcome, elsewhere: Collection[KeyPath]
+) -> Iterator[ImportedKey]:
+    """Keys that the source does not have, and what lorabake sets where the source is silent; not what the user
+    typed or has to fill in, which are ``elsewhere``.
+    """
     for path in sorted(draft.defaults, key=str):
         value = get_value(outcome.content, path)
-        if value is None or draft.origins.get(path) or path in BASICS:
+        if value is None or draft.origins.get(path) or path in BASICS or path in elsewhere:
             continue
         why = msg("sd-scripts' default, which is not lorabake's")
         yield ImportedKey(key=str(path[-1]), value=_format(value), fate="taken", to=_join([path]), why=why)
     for path, sources in sorted(draft.origins.items(), key=lambda each: str(each[0])):
         value = get_value(outcome.content, path)
-        if value is not None and sources and all(not given.keys for given in sources):
+        if value is not None and path not in elsewhere and sources and all(not given.keys for given in sources):
             why = msg("the default of {program}, which is not lorabake's", program=config.program)
             yield ImportedKey(key=str(path[-1]), value=_format(value), fate="taken", to=_join([path]), why=why)
+    yield from _report_argument_defaults(draft, outcome)
     yield from _report_own_values(config, draft, outcome)
 
 

@@ -33,6 +33,7 @@ from lorabake_schemas.import_report import ImportedKey, ImportReport
 from lorabake_schemas.inspection import BaseModelInfo
 from lorabake_schemas.messages import Message, literal, msg
 
+_MAX_NAMES = 4  # keys in a line
 _STYLE_NAMES = re.compile(r"style|artist|estilo", re.IGNORECASE)
 
 
@@ -65,16 +66,19 @@ def make_recipe(config: ForeignConfig, source: Source, *, faithful: bool = False
     content = simplify(draft.content, trainer, draft.defaults, kept)
     trained = train_on(content, list_stand_ins(content), trainer)
     outcome = Outcome(content, refused, trained[0] if trained else None)
+    typed = list_typed(draft, source)
+    open_ends = {line.to for line in missing}
+    placeholders = {path for path in draft.origins if write_path(path) in open_ends}
     report = ImportReport(
         source=str(source.path),
         format=config.format,
         faithful=faithful,
         keys=tuple(report_keys(config, draft, outcome, trainer)),
-        added=tuple(report_added(config, draft, outcome)) if config.complete else (),
+        added=tuple(report_added(config, draft, outcome, typed | placeholders)) if config.complete else (),
         missing=tuple(missing),
     )
     head = _write_head(config, source, missing)
-    return ImportedRecipe(content, head, _comment_keys(draft, content, missing), report)
+    return ImportedRecipe(content, head, _comment_keys(draft, content, missing, typed), report)
 
 
 def _is_kept(path: KeyPath, draft: Draft, *, continued: bool) -> bool:
@@ -158,20 +162,42 @@ def _write_head(config: ForeignConfig, source: Source, missing: list[ImportedKey
     open_ends = [each for each in missing if each.key != "kind"]
     if open_ends:
         head.append(msg("Fill in or check:"))
-        head += [msg("  {key}: {why}", key=each.key, why=each.why or literal("")) for each in open_ends]
+        head += [msg("  {key}: {why}", key=shorten_names(each.key), why=each.why or literal("")) for each in open_ends]
     return tuple(head)
 
 
-def _comment_keys(draft: Draft, content: Raw, missing: list[ImportedKey]) -> dict[KeyPath, Message]:
+def shorten_names(names: str) -> Message:
+    """The first of a list of keys, and how many more there are."""
+    listed = names.split(", ")
+    if len(listed) <= _MAX_NAMES:
+        return literal(names)
+    shown = literal(", ".join(listed[:_MAX_NAMES]))
+    return msg("{names} (and {n} more)", names=shown, n=len(listed) - _MAX_NAMES)
+
+
+def list_typed(draft: Draft, source: Source) -> frozenset[KeyPath]:
+    """The keys that the command line gave and the source does not have."""
+    found: set[KeyPath] = set()
+    for path in (*draft.origins, *draft.defaults):
+        of_images = path[0] == "concept" and path[-1] in {"images", "token", "class", "num_repeats"}
+        given = source.images is not None if of_images else path == ("base", "model") and source.model is not None
+        if given and not any(each.keys for each in draft.origins.get(path, ())):
+            found.add(path)
+    return frozenset(found)
+
+
+def _comment_keys(
+    draft: Draft, content: Raw, missing: list[ImportedKey], typed: frozenset[KeyPath]
+) -> dict[KeyPath, Message]:
     """Why a value is there that the source does not have."""
     comments: dict[KeyPath, Message] = {}
-    keys = {line.key for line in missing}
+    keys = {key for line in missing if line.to for key in line.key.split(", ")}
     for path in (*draft.origins, *draft.defaults):
         if get_value(content, path) is None:
             continue
         if path == ("kind",):
             comments[path] = msg("character, style, object, clothing, concept or outfits")
-        elif write_path(path) in keys:
+        elif write_path(path) in keys or (path in typed and path[-1] in {"images", "model"}):
             comments[path] = msg("check this")
         elif path in draft.defaults and not draft.origins.get(path) and path not in BASICS:
             comments[path] = msg("sd-scripts' default")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -22,6 +23,7 @@ KeyPath = tuple[str | int, ...]
 Raw = Mapping[str, Any]
 NO_COMMENTS: Mapping[KeyPath, str] = MappingProxyType({})
 MAX_WIDTH = 100  # of a line with its comment, and of a list in one line
+MAX_COMMENT = 118  # of a line of comment
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+")
 _INVISIBLE = re.compile(f"[{INVISIBLE_CHARACTERS}]")
 _LITERAL_TEXT = re.compile(r"[^'\x00-\x1f\x7f]*\\[^'\x00-\x1f\x7f]*")  # a Windows path needs no doubled backslashes
@@ -106,7 +108,13 @@ def _write_pairs(table: Raw, path: KeyPath, comments: Mapping[KeyPath, str]) -> 
 
 def _write_comment(text: str) -> Iterator[str]:
     for line in text.split("\n") if text else ():
-        yield f"# {escape_invisible(line)}".rstrip()
+        said = f"# {escape_invisible(line)}".rstrip()
+        if len(said) <= MAX_COMMENT:
+            yield said
+        else:
+            yield from textwrap.wrap(
+                said, MAX_COMMENT, subsequent_indent="#     ", break_long_words=False, break_on_hyphens=False
+            )
 
 
 def format_toml(value: object) -> str:

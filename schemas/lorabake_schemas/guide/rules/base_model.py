@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorabake_schemas.families.known_models import is_stock_model
+from lorabake_schemas.families.known_models import find_stock_family, is_stock_model
 from lorabake_schemas.families.registry import get_family, list_family_names
 from lorabake_schemas.guide.caption_settings import list_tag_styles
 from lorabake_schemas.guide.defaults import resolve_native_side
@@ -92,6 +92,31 @@ def wrong_family(situation: RuleContext) -> Iterator[RuleHit]:
             ("base", "model"),
             msg("the model family cannot be detected from the model"),
             msg("add `family = ...` under [base], one of: {names}", names=", ".join(list_family_names())),
+        )
+
+
+@rule(
+    "G4.12.name",
+    WARNING,
+    "The plain Stable Diffusion models have published names, and the training script of another family fails on them.",
+    unless="another model has this name",
+)
+def stock_model_of_other_family(situation: RuleContext) -> Iterator[RuleHit]:
+    base = situation.recipe.base
+    named = find_stock_family(base.model)
+    if base.family and named and named != base.family and not situation.base.family:
+        yield RuleHit(
+            ("base", "model"),
+            msg(
+                "by its name the model is {found}, but family is {said}",
+                found=get_family(named).label,
+                said=get_family(base.family).label,
+            ),
+            msg(
+                'name a model of {said}, or write family = "{found}"',
+                said=get_family(base.family).label,
+                found=named,
+            ),
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lorabake_schemas.families.known_models import find_stock_family
 from lorabake_schemas.guide.defaults import resolve_native_side
 from lorabake_schemas.guide.registry import ERROR, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.resolutions import LIST_KEYS, get_size, list_common_resolutions, list_training_resolutions
@@ -154,6 +155,9 @@ def shared_latent_caches(situation: RuleContext) -> Iterator[RuleHit]:
 
 @rule("G4.59", WARNING, "Training above the model's native size harms it; crop several versions instead (GC.5).")
 def resolution_above_native(situation: RuleContext) -> Iterator[RuleHit]:
+    base = situation.recipe.base
+    if base.native_resolution is None and find_stock_family(base.model) not in {None, situation.family.name}:
+        return  # the size is that of another family's model, which G4.12.name reports
     native = resolve_native_side(situation.recipe)
     for each in list_training_resolutions(situation.recipe, situation.family):
         largest = max(each.size)

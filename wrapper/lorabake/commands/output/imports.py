@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from lorabake.commands.output.findings import format_check_result
 from lorabake.commands.output.layout import TextLayout, align_rows, bold, count_cells
+from lorabake.exchange.to_recipe import shorten_names
 from lorabake_schemas.messages import Message, literal, msg, nmsg
 
 if TYPE_CHECKING:
@@ -47,7 +48,8 @@ def format_import(
         shown = [key for key in keys if verbose or key.why != _EMPTY]
         lines += _format_group(FATE_WORDS[fate], shown if verbose else _merge_keys(shown), layout)
     lines += _format_added([key for key in report.added if verbose or key.to], layout)
-    lines += _format_group(msg("to fill in or to check"), report.missing, layout)
+    missing = report.missing if verbose else [_shorten_names(key, layout) for key in report.missing]
+    lines += _format_group(msg("to fill in or to check"), missing, layout)
     if not verbose:
         lines += ["", layout(msg("--keys shows every key, --json as data"))]
     found = format_check_result(examination, None, layout, here)
@@ -61,7 +63,10 @@ def _format_counts(report: ImportReport, layout: TextLayout) -> Iterator[str]:
     counts = {fate: sum(key.fate == fate for key in report.keys) for fate in (*COUNTED_FATES, *LISTED_FATES)}
     parts = ", ".join(f"{count} {layout(FATE_WORDS[fate])}" for fate, count in counts.items() if count)
     total = len(report.keys)
-    yield from layout.paragraph(nmsg(total, "{n} key: {parts}", "{n} keys: {parts}", parts=literal(parts)))
+    if total:
+        yield from layout.paragraph(nmsg(total, "{n} key: {parts}", "{n} keys: {parts}", parts=literal(parts)))
+    else:
+        yield layout(msg("no keys"))
 
 
 def _merge_keys(keys: Sequence[ImportedKey]) -> list[ImportedKey]:
@@ -97,20 +102,37 @@ def _format_group(title: Message, keys: Sequence[ImportedKey], layout: TextLayou
 def _format_added(keys: Sequence[ImportedKey], layout: TextLayout) -> Iterator[str]:
     """Keys that are not in the file, together with those of the same reason."""
     for why in dict.fromkeys(key.why or literal("") for key in keys):
-        parts = [f"{key.to or key.key} = {key.value}" for key in keys if (key.why or "") == why]
+        parts = [_format_added_key(key) for key in keys if (key.why or "") == why]
         yield from ("", bold(layout(msg("added: {why}", why=why))))
         yield from layout.paragraph(", ".join(parts), first="  ")
 
 
+def _format_added_key(key: ImportedKey) -> str:
+    name = (
+        f"{key.to} {key.key}"
+        if key.to and key.to.endswith("_args") and not key.to.endswith(key.key)
+        else key.to or key.key
+    )
+    return f"{name} = {_shorten(key.value)}"
+
+
+def _shorten_names(key: ImportedKey, layout: TextLayout) -> ImportedKey:
+    return key.model_copy(update={"key": layout(shorten_names(key.key)), "to": None})
+
+
+def _shorten(value: str) -> str:
+    return value if len(value) <= MAX_VALUE else value[: MAX_VALUE - 3] + "..."
+
+
 def _format_key(key: ImportedKey, layout: TextLayout) -> str:
-    value = key.value if len(key.value) <= MAX_VALUE else key.value[: MAX_VALUE - 3] + "..."
+    value = _shorten(key.value)
     text = layout(f"{key.key} = {value}" if value else key.key)
     return f"{text} {layout.arrow} {layout(key.to)}" if key.to and key.to != key.key else text
 
 
 def _explain(key: ImportedKey) -> Message:
     why = key.why or literal("")
-    if key.trained is not None:
+    if key.trained is not None and (key.trained or key.to != "train.max_train_epochs"):
         trained = key.trained or msg("nothing")
         return msg("{why} (really trained with: {trained})", why=why, trained=trained)
     return why
