@@ -74,11 +74,13 @@ class TagReport(StrictModel):
 
 
 class EditCount(StrictModel):
-    """One edit, and the number of captions that it changes. ``given`` is the option's value."""
+    """One edit, and the number of captions that it changes. ``given`` is the option's value. ``why`` is why it leaves
+    captions as they are that a person may have meant."""
 
     kind: EditKind
     given: EscapedText
     captions: int
+    why: MessageText | None = None
 
 
 class CaptionChange(StrictModel):

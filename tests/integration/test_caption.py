@@ -231,6 +231,11 @@ def test_folders_whose_captions_are_not_read(caption: Captioning, project: Path)
     found = json.loads(caption("--template", "x", "--json").stdout)
     assert (found["missing"], found["kept"], len(found["notes"])) == (3, 1, 1)
     assert texts(project) == dict.fromkeys(NAMES, "x\n") | MINE
+    assert "none" in (project / "r.toml").read_text()
+    more = '\n# mine\n  captions = "none"  # why\nnum_repeats = 2 # two\n'
+    (project / "r.toml").write_text(RECIPE + more)
+    caption("--template", "x", "--yes")
+    assert (project / "r.toml").read_text() == f"{RECIPE}\n# mine\nnum_repeats = 2 # two\n"
     (project / "meta.json").write_text('{"mine.png": {"caption": "x", "train_resolution": [512, 512]}}')
     (project / "r.toml").write_text(RECIPE + 'metadata_file = "meta.json"\n')
     found = json.loads(caption("--template", "y", "--json", "--overwrite").stdout)

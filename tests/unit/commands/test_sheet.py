@@ -95,6 +95,7 @@ def test_each_resolution_has_a_frame(tmp_path: Path) -> None:
 
 def test_findings_are_on_the_images_that_they_name(tmp_path: Path) -> None:
     captions: dict[str, str | None] = {f"{at}.png": f"lum, tower, t{at}" for at in range(6)}
+    captions |= {f"d{at}.png": "lum, tower, sea, sea" for at in range(9)}
     write_images(tmp_path, captions | {f"m{at}.png": None for at in range(5)} | {"x.png": "t9, lum"})
     sheet = make_sheet(check(tmp_path), None)
     named: dict[str, set[str]] = {}
@@ -103,6 +104,7 @@ def test_findings_are_on_the_images_that_they_name(tmp_path: Path) -> None:
             named.setdefault(sheet.findings[at].rule, set()).add(image.facts.name)
     assert named["G3.3"] == {f"m{at}.png" for at in range(5)}  # also those that the list only counts
     assert named["G3.10"] == {"x.png"}
+    assert named["G3.18.twice"] == {f"d{at}.png" for at in range(9)}  # listed in what to do
 
 
 def test_a_recipe_with_errors_has_a_sheet(tmp_path: Path) -> None:
@@ -159,6 +161,10 @@ def test_a_file_that_exists_is_not_changed(tmp_path: Path) -> None:
     assert (tmp_path / "s.html").read_text() == "mine"
     write_sheet(sheet, tmp_path / "t.html", ENGLISH)
     assert (tmp_path / "t.html").read_text(encoding="utf-8") == page_of(sheet)
+    (tmp_path / "pics" / "a.txt").write_text("lum, other")
+    newer = make_sheet(check(tmp_path), None)
+    write_sheet(newer, tmp_path / "t.html", ENGLISH)
+    assert (tmp_path / "t.html").read_text(encoding="utf-8") == page_of(newer)
 
 
 def test_images_that_cannot_be_decoded(tmp_path: Path) -> None:

@@ -247,6 +247,22 @@ def test_a_metadata_file_changes_in_its_captions_only(tmp_path: Path) -> None:
     assert meta.read_bytes() == before
 
 
+def test_tags_that_the_recipe_adds_are_not_doubled(tmp_path: Path) -> None:
+    path = write_set(tmp_path, {"a": b"sea, Sky", "b": b"sky"}, 'caption_prefix = "lum,"\ncaption_suffix = ", end"\n')
+    edits: tuple[tuple[EditKind, str], ...] = (
+        ("add", "Lum@1"), ("add", "end"), ("add", "lum, new"), ("remove", "lum"), ("front", "end"), ("remove", "se"),
+        ("front", "sky"), ("rename", "nothing=x"),
+    )  # fmt: skip
+    planned, found = plan(path, *edits)
+    table = tag_images(found.recipe, found.folders)
+    made = [make_edit(kind, given, table.spellings) for kind, given in edits]
+    why = [each.why for each in caption_edits.report_edits(planned, made, found, table).edits]
+    assert planned.counts == [0, 0, 2, 0, 0, 0, 1, 0]
+    assert [each.after for each in planned.files] == [b"Sky, sea, new", b"sky, new"]
+    assert [said is not None for said in why] == [True] * 6 + [False, True]
+    assert "did you mean sea" in str(why[5])
+
+
 def test_line_ends_that_only_python_knows_are_part_of_a_text(tmp_path: Path) -> None:
     path = write_set(tmp_path, {"a": b"", "b": b""}, 'metadata_file = "meta.jsonl"\n')
     rows = [f'{{"image_path": "{tmp_path}/pics/{name}.png", "caption": "lum, x\u2028y, sea"}}\r\n' for name in "ab"]

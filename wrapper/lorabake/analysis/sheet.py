@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lorabake.analysis.check import ATTENTION_NOT_PROBED, CheckResult
-from lorabake.analysis.tag_counts import TagTable, list_concepts, name_concept, select_concepts, tag_images
+from lorabake.analysis.tag_counts import TagTable, describe_concept, list_concepts, select_concepts, tag_images
 from lorabake.errors import RecipeError
 from lorabake.planning.resolve import resolve_plan
 from lorabake_schemas.bucket_fit import BucketFit
@@ -89,9 +89,9 @@ def make_sheet(result: CheckResult, wanted: str | None) -> Sheet:
         first = recipe.concept[group[0]]
         concepts.append(
             SheetConcept(
-                name_concept(first),
+                describe_concept(first),
                 tuple(recipe.concept[at].images for at in group),
-                frozenset(map(normalize_tag, split_tags(name_concept(first)))) if first.token else frozenset(),
+                frozenset(map(normalize_tag, split_tags(describe_concept(first)))) if first.token else frozenset(),
                 tuple(images),
                 tuple(about),
             )
@@ -149,6 +149,7 @@ def _iter_names(finding: Finding) -> Iterator[str]:
     if finding.file is not None:
         yield escape_invisible(finding.file)
     yield from _iter_filled(finding.message)
+    yield from _iter_filled(finding.fix)  # some rules list the images there
 
 
 def _iter_filled(message: Message) -> Iterator[str]:

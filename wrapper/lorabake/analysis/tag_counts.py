@@ -84,7 +84,7 @@ def list_concepts(recipe: Recipe) -> list[tuple[int, ...]]:
     return [tuple(each) for each in found.values()]
 
 
-def name_concept(concept: Concept) -> str:
+def describe_concept(concept: Concept) -> str:
     """Token, outfit and class, or the folder of a concept without a token."""
     return ", ".join(filter(None, (concept.token, concept.outfit, concept.class_))) if concept.token else concept.images
 
@@ -104,7 +104,7 @@ def select_concepts(recipe: Recipe, wanted: str | None) -> frozenset[int]:
         or plain in {normalize_tag(word) for word in (one.token, one.outfit, one.class_) if word}
     )
     if not found:
-        names = ", ".join(dict.fromkeys(map(name_concept, recipe.concept)))
+        names = ", ".join(dict.fromkeys(map(describe_concept, recipe.concept)))
         raise UnknownNameError(
             msg('no concept is called "{name}"', name=wanted), hint=msg("the recipe has: {names}", names=names)
         )
@@ -156,7 +156,7 @@ def _count_concept(
     shared = [tag for tag in tagged[0].tags if counts[tag] == len(tagged)] if len(tagged) > 1 else []
     constant = [tag for tag in shared if tag not in own]
     return ConceptTags(
-        name=name_concept(first),
+        name=describe_concept(first),
         folders=tuple(recipe.concept[at].images for at in group),
         images=sum(len(folder.images) for folder in folders),
         captioned=len(images),

@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Sequence
 from lorabake.analysis.tag_counts import TagTable, match_tags, select_concepts, suggest_tags
 from lorabake.errors import UnknownNameError
 from lorabake.inputs.caption_lines import TagEdit
-from lorabake_schemas.guide.tags import normalize_tag
-from lorabake_schemas.messages import INVISIBLE_CHARACTERS, Message, msg
+from lorabake_schemas.guide.tags import TAG_SEPARATOR, normalize_tag
+from lorabake_schemas.messages import INVISIBLE_CHARACTERS, Message, join_list, msg
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.tag_report import EditKind
 
@@ -52,6 +52,23 @@ def _list_renames(given: str) -> list[tuple[str, str]]:
     at = [found.start() for found in re.finditer("=", given)]
     pairs = ((given[:place].strip(), given[place + 1 :].strip()) for place in at)
     return [(old, new) for old, new in pairs if old and new.strip(" ,")]
+
+
+def explain_edit(edit: TagEdit, captions: int, affixes: Collection[str], table: TagTable) -> Message | None:
+    """Why an edit leaves captions as they are: ``affixes`` are the tags that the recipe puts around them, ``captions``
+    is how many change."""
+    if edit.kind == "add":
+        added = (normalize_tag(tag) for tag in edit.text.split(TAG_SEPARATOR))
+        return msg("caption_prefix or caption_suffix adds it already") if any(tag in affixes for tag in added) else None
+    if captions:
+        return None
+    if any(map(edit.matches, affixes)):
+        return msg("it is in caption_prefix or caption_suffix of the recipe, not in the captions")
+    if any(map(edit.matches, table.spellings)):
+        return msg("it is in front already") if edit.kind == "front" else None
+    given = _list_renames(edit.given)[0][0] if edit.kind == "rename" else edit.given
+    found = [msg("no caption has this tag"), suggest_tags(given, table)]
+    return join_list([said for said in found if said is not None], "; ")
 
 
 def select_images(

@@ -41,6 +41,13 @@ class ToolRequest(NamedTuple):
     choice: TrainerChoice
 
 
+class _Flags(NamedTuple):
+    overwrite: bool
+    dry_run: bool
+    yes: bool
+    as_json: bool
+
+
 def tool_options(function: Callable[..., None]) -> Callable[..., None]:
     """--with, --weights, --packages, --timeout, --sd-scripts and --python, passed to the command as ``asked``."""
 
@@ -101,22 +108,22 @@ COMMAND_HELP = msg(
     "--overwrite", is_flag=True, help=msg("Also replace captions that have text, and write an undo file first.")
 )
 @click.option("--dry-run", is_flag=True, help=msg("Show the captions of the first images, and write nothing."))
+@click.option("-y", "--yes", is_flag=True, help=msg('Also remove captions = "none" from the recipe, without asking.'))
 @JSON_OPTION
 @tool_options
 def caption(
     recipe: Path,
     template: str | None,
     drop: tuple[str, ...],
-    overwrite: bool,
-    dry_run: bool,
-    as_json: bool,
     asked: ToolRequest,
+    **given: bool,
 ) -> None:
     from lorabake.analysis.captioned_recipe import read_captioned_recipe
     from lorabake.commands.output.caption import build_caption_report, format_caption_report
     from lorabake.inputs.caption_text import check_template
     from lorabake.jobs.caption import plan_captions
 
+    flags = _Flags(**given)
     if asked.line is None and template is None:
         raise click.UsageError(msg("pass a command with --with, or a text with --template"))
     if template is not None and (wrong := check_template(template, with_command=asked.line is not None)):
@@ -125,13 +132,28 @@ def caption(
         raise click.UsageError(msg("--timeout needs a number above 0"))
     tool = _make_tool(asked.line, asked) if asked.line is not None else None
     read = read_captioned_recipe(recipe, (), get_environment(), cache=True)
-    plan = plan_captions(read, template=template, drop=drop, overwrite=overwrite)
-    done = _write(plan, tool, dry_run=dry_run)
-    report = build_caption_report(recipe, plan, done, dry_run=dry_run)
-    write_out(format_caption_report(report, make_text_layout(), as_json=as_json))
-    if done.written and not dry_run and not as_json:
+    plan = plan_captions(read, template=template, drop=drop, overwrite=flags.overwrite)
+    done = _write(plan, tool, dry_run=flags.dry_run)
+    is_read = not plan.unread or (not flags.dry_run and _offer_reading(plan, done, flags))
+    report = build_caption_report(recipe, plan, done, dry_run=flags.dry_run, is_read=is_read)
+    write_out(format_caption_report(report, make_text_layout(), as_json=flags.as_json))
+    if done.written and not flags.dry_run and not flags.as_json:
         _show_check(recipe)
     sys.exit(SetupError.exit_code if done.failed else 0)
+
+
+def _offer_reading(plan: CaptionPlan, done: CaptionOutcome, flags: _Flags) -> bool:
+    """Remove captions = "none" from the recipe if there are captions now and somebody wants it; whether it was."""
+    from lorabake.commands.output.questions import can_ask, confirm
+    from lorabake.jobs.caption import remove_unread_marks
+
+    if not done.written and not plan.kept:
+        return False
+    asking = can_ask() and not flags.yes and not flags.as_json
+    question = msg(
+        'Remove captions = "none" from {recipe}, so that the captions are read?', recipe=plan.read.loaded.path
+    )
+    return (flags.yes or (asking and confirm(question, make_text_layout()))) and remove_unread_marks(plan)
 
 
 def _show_check(recipe: Path) -> None:

@@ -154,7 +154,7 @@ def _edit(read: CaptionedRecipe, wishes: _Wishes) -> None:
     table = tag_images(read.recipe, read.folders)
     edits = [make_edit(kind, given, table.spellings) for kind, given in wishes.edits]
     plan = caption_edits.plan_edits(read, edits, select_images(read.recipe, table, wishes.concept, wishes.where))
-    report = caption_edits.report_edits(plan, edits, read)
+    report = caption_edits.report_edits(plan, edits, read, table)
     done = {"written": len(plan.files)}
     if wishes.in_place and plan.files:
         undo = caption_edits.write_in_place(plan, read)

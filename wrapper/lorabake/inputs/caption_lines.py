@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lorabake_schemas.guide.caption_settings import Part, get_caption_text, has_wildcards, is_natural
-from lorabake_schemas.guide.tags import TAG_SEPARATOR, get_caption_style, is_sentence, normalize_tag
+from lorabake_schemas.guide.tags import TAG_SEPARATOR, get_caption_style, is_sentence, normalize_tag, split_tags
 from lorabake_schemas.recipe import Concept, Recipe
 from lorabake_schemas.tag_report import EditKind
 
@@ -24,7 +24,8 @@ _BOM = "\ufeff"
 class LineStyle(NamedTuple):
     """How a caption is split. ``keeper`` ends the tags that stay in place and is never removed with a tag; ``joiner``
     joins tags to one, ``boundary`` is between two texts that are one caption and stays as the keeper does. ``natural``:
-    all of it is a sentence."""
+    all of it is a sentence. ``affixes`` are the tags of caption_prefix and caption_suffix, normalized: captions do not
+    need them."""
 
     separator: str = TAG_SEPARATOR
     keeper: str = ""
@@ -32,6 +33,7 @@ class LineStyle(NamedTuple):
     wildcard: bool = False
     natural: bool = False
     boundary: str = ""
+    affixes: frozenset[str] = frozenset()
 
     @property
     def sticky(self) -> frozenset[str]:
@@ -41,12 +43,17 @@ class LineStyle(NamedTuple):
 
 def get_line_style(part: Part, recipe: Recipe) -> LineStyle:
     """How the captions of a folder are split."""
+    style = get_caption_style(part, recipe)
+    bare = style._replace(prefix="", suffix="")
     return LineStyle(
-        get_caption_style(part, recipe).separator,
+        style.separator,
         get_caption_text(part, recipe, "keep_tokens_separator"),
         get_caption_text(part, recipe, "secondary_separator"),
         has_wildcards(part, recipe),
         isinstance(part, Concept) and is_natural(part, recipe),
+        affixes=frozenset(
+            normalize_tag(tag) for text in (style.prefix, style.suffix) for tag in split_tags(text, bare)
+        ),
     )
 
 
@@ -163,8 +170,8 @@ def _is_meant(piece: _Piece, edit: TagEdit, style: LineStyle) -> bool:
 
 
 def _select_new_tags(text: str, pieces: Sequence[_Piece], style: LineStyle) -> str:
-    """Those of the tags in ``text`` that are not yet among these pieces, joined as they are written."""
-    there = {normalize_tag(piece.text) for piece in pieces if piece.text.strip()}
+    """Those of the tags in ``text`` that are not yet among these pieces or around them, joined as they are written."""
+    there = {normalize_tag(piece.text) for piece in pieces if piece.text.strip()} | style.affixes
     new = {normalize_tag(tag): tag.strip() for tag in reversed(text.split(style.separator)) if tag.strip()}
     kept = [tag for key, tag in reversed(new.items()) if key not in there]
     return f"{style.separator}{_find_gap(pieces, style)}".join(kept)

@@ -31,6 +31,7 @@ from lorabake.inputs.caption_text import (
 from lorabake.inputs.captions import caption_path
 from lorabake.jobs.caption_edits import CaptionFile, EditedFile, choose_undo_file, write_edited_file, write_undo_file
 from lorabake.jobs.caption_tool import FOLDER, IMAGE, IMAGES, SCRATCH, CaptionTool, ToolError, run_tool
+from lorabake.recipe.overrides import KeyPath, remove_keys
 from lorabake.util.files import (
     UnreadableError,
     disk_error,
@@ -84,12 +85,13 @@ class CaptionTarget:
 @dataclass(frozen=True, slots=True)
 class CaptionPlan:
     """``kept`` is how many images have a caption that is left alone; ``notes`` are about folders whose captions are not
-    read from such files."""
+    read from such files, ``unread`` the keys of the recipe that are why."""
 
     read: CaptionedRecipe
     targets: tuple[CaptionTarget, ...]
     kept: int
     notes: tuple[Message, ...]
+    unread: tuple[KeyPath, ...] = ()
 
 
 @dataclass(slots=True)
@@ -109,7 +111,10 @@ def plan_captions(
     Regularization images are left alone: without a caption they are trained on their class (G35.3). Raises RecipeError
     when a concept lacks a word that the template wants.
     """
-    read, notes = _with_captions_read(read)
+    unread = tuple(
+        ("concept", number, "captions") for number, each in enumerate(read.recipe.concept) if each.captions == "none"
+    )
+    read, notes = read_unread_captions(read), list[Message]()
     targets, kept, files = list[CaptionTarget](), 0, set[object]()
     known = dict[Path, tuple[int, int] | Path]()
     for concept, found in zip(read.recipe.concept, read.folders, strict=True):
@@ -139,19 +144,25 @@ def plan_captions(
                 files.add(same)
                 old = None if bare else CaptionFile(target.file, Path(found.path), Path(found.path))
                 targets.append(replace(target, replaced=old))
-    return CaptionPlan(read, tuple(targets), kept, tuple(notes))
+    return CaptionPlan(read, tuple(targets), kept, tuple(notes), unread)
 
 
-def _with_captions_read(read: CaptionedRecipe) -> tuple[CaptionedRecipe, list[Message]]:
-    """The same with the caption files of concepts with captions = "none", which sd-scripts would not read."""
-    off = [concept.images for concept in read.recipe.concept if concept.captions == "none"]
-    if not off:
-        return read, []
-    notes = [
-        msg('{folder}: remove captions = "none" from the recipe, or its captions are not read', folder=images)
-        for images in off
-    ]
-    return read_unread_captions(read), notes
+def remove_unread_marks(plan: CaptionPlan) -> bool:
+    """Remove captions = "none" from the recipe, whose other lines stay; False if it cannot be removed from its text.
+
+    Raises MachineError if the recipe cannot be written.
+    """
+    path = plan.read.loaded.path
+    try:
+        before = read_bytes(path)
+        text = remove_keys(before.decode(), plan.unread)
+        if text is not None:
+            replace_bytes(Path(os.path.realpath(path)), text.encode(), keep_mode=True)
+    except OSError as error:
+        raise disk_error(error, msg("cannot write {path}: {why}", path=path, why=reason(error))) from error
+    except ValueError:
+        return False
+    return text is not None
 
 
 def _make_target(root: Path, images: str, image: ImageFacts, extension: str, writer: CaptionWriter) -> CaptionTarget:

@@ -17,6 +17,8 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from lorabake.analysis.captioned_recipe import CaptionedRecipe, read_unread_captions
+from lorabake.analysis.tag_counts import TagTable
+from lorabake.analysis.tag_edits import explain_edit
 from lorabake.errors import MachineError, RecipeError
 from lorabake.inputs.caption_lines import EditedText, LineStyle, TagEdit, edit_caption_text, get_line_style
 from lorabake.inputs.captions import caption_path
@@ -174,12 +176,15 @@ def _edit_metadata(file: CaptionFile, text: str, named: str, edits: Sequence[Tag
 _BOUNDARY = "\ue002"  # of the private use area: between caption and tags while both are edited
 
 
-def report_edits(plan: EditPlan, edits: Sequence[TagEdit], read: CaptionedRecipe) -> CaptionEditReport:
-    """The plan as it is printed."""
+def report_edits(plan: EditPlan, edits: Sequence[TagEdit], read: CaptionedRecipe, table: TagTable) -> CaptionEditReport:
+    """The plan as it is printed. ``table`` has the tags of the captions."""
+    affixes = frozenset(tag for concept in read.recipe.concept for tag in get_line_style(concept, read.recipe).affixes)
     return CaptionEditReport(
         recipe=str(read.loaded.path),
         edits=tuple(
-            EditCount(kind=edit.kind, given=edit.given, captions=captions)
+            EditCount(
+                kind=edit.kind, given=edit.given, captions=captions, why=explain_edit(edit, captions, affixes, table)
+            )
             for edit, captions in zip(edits, plan.counts, strict=True)
         ),
         captions=plan.captions,

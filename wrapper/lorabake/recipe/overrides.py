@@ -204,6 +204,30 @@ def _write_value(text: str, key: KeyPath, value: str) -> str:
     return _insert_line(content, pairs[-1], line) if pairs else f"{line}\n{text}"
 
 
+def remove_keys(text: str, keys: Sequence[KeyPath]) -> str | None:
+    """The text without these keys and their lines; None where a key cannot be removed so that all else stays."""
+    for key in keys:
+        content = text.encode()
+        pair = _find_places(content)[1].pairs.get(key)
+        if pair is None:
+            return None
+        start = content.rfind(b"\n", 0, pair.start_byte) + 1
+        end = content.find(b"\n", pair.end_byte) + 1 or len(content)
+        expected = _remove_value(tomllib.loads(text), key)
+        text = _splice(content, start, end, "")
+        if not _has_content(text, expected):  # several keys on one line
+            return None
+    return text
+
+
+def _remove_value(raw: Raw, key: KeyPath) -> Raw:
+    holder: Any = raw
+    for part in key[:-1]:
+        holder = holder[part]
+    del holder[key[-1]]
+    return raw
+
+
 def _write_table(text: str, table: KeyPath, line: str, places: _Places) -> str:
     """The text with a table that it does not have: at its end, or as a value of the table that it belongs to."""
     if len(table) != 1 or any(path[:1] == table for path in (*places.pairs, *places.headers)):

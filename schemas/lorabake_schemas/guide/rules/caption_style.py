@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 
-from lorabake_schemas.guide.caption_settings import find_caption_value, get_caption_text, has_wildcards
+from lorabake_schemas.guide.caption_settings import AFFIX_KEYS, find_caption_value, get_caption_text, has_wildcards
 from lorabake_schemas.guide.defaults import count_leading_tags, is_shuffled
 from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.dataset import get_caption_names, summarize_names
@@ -96,9 +96,18 @@ def repeated_tags(situation: RuleContext) -> Iterator[RuleHit]:
                     "{n} captions repeat a tag: {tags}",
                     tags=summarize_tags(folder, again),
                 ),
-                msg("remove the duplicates from {names}", names=summarize_names(files)),
+                _suggest_removal(situation, index, frozenset(again), summarize_names(files)),
                 file=files[0],
             )
+
+
+def _suggest_removal(situation: RuleContext, index: int, again: frozenset[str], names: Message) -> Message:
+    """``again`` are the repeated tags, ``names`` the captions with them."""
+    for key in AFFIX_KEYS:
+        text = get_caption_text(situation.recipe.concept[index], situation.recipe, key)
+        if any(normalize_tag(tag) in again for tag in split_tags(text)):
+            return msg("{key} adds it to every caption: remove it from {key}, or from {names}", key=key, names=names)
+    return msg("remove the duplicates from {names}", names=names)
 
 
 @rule(

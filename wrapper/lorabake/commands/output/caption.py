@@ -24,7 +24,17 @@ def describe_captioning(done: int, total: int) -> Message:
     return msg("writing captions: {done} of {total}", done=done, total=total)
 
 
-def build_caption_report(recipe: Path, plan: CaptionPlan, done: CaptionOutcome, *, dry_run: bool) -> CaptionReport:
+def build_caption_report(
+    recipe: Path, plan: CaptionPlan, done: CaptionOutcome, *, dry_run: bool, is_read: bool
+) -> CaptionReport:
+    """``is_read``: no captions = "none" is left in the recipe."""
+    unread = [plan.read.recipe.concept[int(key[1])].images for key in plan.unread]
+    said = msg('{folder}: removed captions = "none" from the recipe', folder=", ".join(unread))
+    if not is_read:
+        said = msg(
+            '{folder}: remove captions = "none" from the recipe (--yes), or its captions are not read',
+            folder=", ".join(unread),
+        )
     return CaptionReport(
         recipe=str(recipe),
         dry_run=dry_run,
@@ -32,7 +42,7 @@ def build_caption_report(recipe: Path, plan: CaptionPlan, done: CaptionOutcome, 
         kept=plan.kept,
         written=tuple(done.written),
         failed=tuple(done.failed),
-        notes=plan.notes,
+        notes=(*plan.notes, *((said,) if unread else ())),
         undo=str(done.undo) if done.undo else None,
         next=shlex.join(["lorabake", "check", str(recipe)]),
     )

@@ -17,7 +17,7 @@ from lorabake.analysis.sheet import Sheet, SheetConcept, SheetImage, SheetTag
 from lorabake.commands.output.layout import format_file_size
 from lorabake.errors import MachineError
 from lorabake.inputs.thumbnails import Thumbnail, make_thumbnails
-from lorabake.util.files import create_bytes, disk_error, reason
+from lorabake.util.files import create_bytes, disk_error, open_file, reason, replace_bytes
 from lorabake.util.i18n import Translator
 from lorabake.util.resources import read_sheet_asset
 from lorabake_schemas.bucket_fit import BucketFit
@@ -25,6 +25,8 @@ from lorabake_schemas.findings import SEVERITY_LABELS, Finding, Severity
 from lorabake_schemas.messages import Message, msg, nmsg
 
 MAX_TAG_BUTTONS = 2000
+_HEAD = 2048  # bytes
+_MARK = '<meta name="generator" content="lorabake tags --sheet">'  # in the head of each page
 MAX_CAPTION = 2000  # characters of a caption's piece
 
 
@@ -41,6 +43,7 @@ def format_sheet(sheet: Sheet, words: Translator, progress: Callable[[int, int],
         f'<!doctype html>\n<html lang="{language}">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{escape(policy)}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"{_MARK}\n"
         '<meta name="color-scheme" content="light dark">\n'
         f'<title>{text(sheet.title)}</title>\n<style>{style}</style>\n</head>\n<body>\n<div class="page">\n'
     )
@@ -247,13 +250,25 @@ def _iter_end(sheet: Sheet, text: _Text) -> Iterator[str]:
     yield f'<p class="keys">{listed}</p>\n</footer>\n'
 
 
+def _is_sheet(path: Path) -> bool:
+    try:
+        with open_file(path) as file:
+            return _MARK.encode() in file.read(_HEAD)
+    except OSError:
+        return False
+
+
 def write_sheet(
     sheet: Sheet, path: Path, words: Translator, progress: Callable[[int, int], None] | None = None
 ) -> Message:
-    """Write the page to a new file; what was written. Raises MachineError if the file exists or cannot be written."""
+    """Write the page to a new file, or over an older page; what was written. Raises MachineError if the file is
+    something else or cannot be written."""
     data = "".join(format_sheet(sheet, words, progress)).encode()
     try:
-        create_bytes(path, data)
+        if _is_sheet(path):
+            replace_bytes(path, data)
+        else:
+            create_bytes(path, data)
     except FileExistsError as error:
         said = msg("{path} already exists and was not changed", path=path)
         raise MachineError(said, msg("choose another file")) from error

@@ -9,7 +9,7 @@ import click
 
 from lorabake.commands.output.layout import TextLayout, align_rows, bold, dim
 from lorabake_schemas.messages import Message, escape_invisible, literal, msg, nmsg, shorten_list
-from lorabake_schemas.tag_report import CaptionChange, CaptionEditReport, SkippedCaption
+from lorabake_schemas.tag_report import CaptionChange, CaptionEditReport, EditCount, SkippedCaption
 
 MOST_CHANGES, MOST_NAMED, MAX_LENGTH = 5, 5, 2000  # changes, files, characters of a caption that are shown
 
@@ -21,9 +21,7 @@ def format_edits(report: CaptionEditReport, page: TextLayout, *, everything: boo
         report.captions, "{changed} of {n} caption changes", "{changed} of {n} captions change", changed=count
     )
     lines = [bold(page(msg("{recipe}: {what}", recipe=report.recipe, what=changed))), ""]
-    rows = [
-        (f"--{each.kind} {escape_invisible(each.given)}", page(_describe_count(each.captions))) for each in report.edits
-    ]
+    rows = [(f"--{each.kind} {escape_invisible(each.given)}", page(_describe_count(each))) for each in report.edits]
     lines += [f"  {line}" for row in align_rows(rows) for line in row]
     shown = report.changes if everything else report.changes[:MOST_CHANGES]
     for change in shown:
@@ -46,8 +44,10 @@ def format_undo(report: CaptionEditReport, page: TextLayout) -> str:
     return "\n".join([*skipped, *page.paragraph(said)])
 
 
-def _describe_count(captions: int) -> Message:
-    return nmsg(captions, "{n} caption", "{n} captions") if captions else msg("changes nothing")
+def _describe_count(edit: EditCount) -> Message:
+    n = edit.captions
+    count = nmsg(n, "{n} caption", "{n} captions") if n else msg("changes nothing")
+    return count if edit.why is None else msg("{what}: {why}", what=count, why=edit.why)
 
 
 def _iter_change_lines(change: CaptionChange) -> Iterator[str]:
