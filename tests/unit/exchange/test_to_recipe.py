@@ -304,3 +304,19 @@ def test_no_comment_is_long(tmp_path: Path) -> None:
         )
     )
     assert max(len(line) for line in format_imported_recipe(made, ENGLISH).splitlines() if line[:1] == "#") <= 120
+
+
+def test_what_a_searched_folder_has_is_said(tmp_path: Path) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "mine.safetensors").write_bytes(b"x")
+    for keys, expected in (
+        ({}, PLACEHOLDER_MODEL),
+        ({"pretrained_model_name_or_path": "x.ckpt"}, "x.ckpt"),
+    ):
+        made = preset_of_images(tmp_path, "img", str(tmp_path / "models"), sdxl=True, **keys)
+        assert made.content["base"]["model"] == expected
+        (line,) = [line for line in made.report.missing if line.to == "base.model"]
+        assert "mine.safetensors" in str(line.why)
+    keys = {"pretrained_model_name_or_path": "D:/sd/mine.ckpt"}
+    made = preset_of_images(tmp_path, "img", str(tmp_path / "models"), **keys)
+    assert made.content["base"]["model"] == str(tmp_path / "models" / "mine.safetensors")

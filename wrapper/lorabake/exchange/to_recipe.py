@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 
-from lorabake.exchange.base_search import find_base_model, is_model_folder
+from lorabake.exchange.base_search import describe_search, find_base_model, is_model_folder
 from lorabake.exchange.draft import (
     PLACEHOLDER_MODEL,
     Draft,
@@ -137,7 +137,7 @@ def _put_basics(draft: Draft, config: ForeignConfig, source: Source, missing: li
     draft.put(("kind",), kind)
     assumed = msg("no other program has it; change it if something else is trained")
     missing.append(ImportedKey(key="kind", value=kind, fate="unknown", to="kind", why=assumed))
-    if source.model is not None and not _is_searched(source.model, draft):
+    if source.model is not None and not _is_searched(source.model, draft, missing):
         given = draft.values.get("pretrained_model_name_or_path")
         draft.put(("base", "model"), str(source.model), given and given.given)
     elif not get_value(draft.content, ("base", "model")):
@@ -146,13 +146,21 @@ def _put_basics(draft: Draft, config: ForeignConfig, source: Source, missing: li
         missing.append(ImportedKey(key="base.model", value=PLACEHOLDER_MODEL, fate="unknown", to="base.model", why=why))
 
 
-def _is_searched(place: Path, draft: Draft) -> bool:
+def _is_searched(place: Path, draft: Draft, missing: list[ImportedKey]) -> bool:
     """Whether the user named a folder of models in which the reader, or this, finds the one that the file names."""
     named = str(get_value(draft.content, ("base", "model")) or "")
-    if not named or not is_folder(place) or is_model_folder(place):
+    if not is_folder(place) or is_model_folder(place):
         return False
-    if not Path(named).is_relative_to(place) and (found := find_base_model(BaseModelInfo(name=named), [place])):
+    if named and Path(named).is_relative_to(place):
+        return True
+    if named and (found := find_base_model(BaseModelInfo(name=named), [place], smallest=0)):
         draft.put(("base", "model"), str(found.path))
+        return True
+    if not named:
+        draft.put(("base", "model"), PLACEHOLDER_MODEL)
+    if not any(line.to == "base.model" for line in missing):
+        value, why = named or PLACEHOLDER_MODEL, describe_search(place)
+        missing.append(ImportedKey(key="base.model", value=value, fate="unknown", to="base.model", why=why))
     return True
 
 
