@@ -169,3 +169,113 @@ def test_a_config_file_elsewhere_is_not_read(tmp_path: Path) -> None:
     found = read(tmp_path / "here", "accelerate launch train_network.py --config_file=../c.toml", "a.sh")
     assert "seed" not in found.options
     assert [line.key for line in found.missing] == ["--config_file"]
+
+
+LAUNCH = "accelerate launch train_network.py --unet_lr 1e-4 --seed "
+CONDITIONS = {
+    "[ 1 -gt 3 ]": False, "[ 4 -ge 4 ]": True, "test 1 = 2": False, "[[ 1 == 2 || 3 == 3 ]]": True,
+    "[ 1 = 1 ] && [ 1 = 2 ]": False, "[ 1 = 2 ] || [ 1 = 1 ]": True, '[ ! -z "" ]': False, "! [ a = b ]": True,
+    "[[ ab == a* && 2 -le 1 ]]": False, "false": False, "((2 * 3 > 7))": False, "[ 1e-4 -gt 3 ]": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("condition", CONDITIONS)
+def test_conditions_of_bash(condition: str, tmp_path: Path) -> None:
+    text = f"S=1\nif {condition}; then S=2; else S=3; fi\nwhile {condition}; do T=1; done\n{LAUNCH}$S\n"
+    found = read(tmp_path, text, "a.sh")
+    assert found.options["seed"].value == (2 if CONDITIONS[condition] else 3)
+    assert found.missing == ()
+
+
+@pytest.mark.parametrize(
+    ("condition", "holds"),
+    [
+        ("$false", False), ("$true", True), ("1 -eq 2 -or 3 -eq 4", False), ("1 -lt 2 -and -not ('a' -eq 'b')", True),
+        ("!$true", False), ("$one -ge 2", False), ("$none", True),
+    ],
+)  # fmt: skip
+def test_conditions_of_powershell(condition: str, holds: bool, tmp_path: Path) -> None:
+    text = f"$one = 1\n$none = @(2)\n$s = 1\nif ({condition}) {{ $s = 2 }} else {{ $s = 3 }}\n{LAUNCH}$s\n"
+    found = read(tmp_path, text, "a.ps1")
+    assert found.options["seed"].value == (2 if holds else 3)
+    assert found.missing == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "seed"),
+    [
+        ('set S=1\nset D=16\nif "%D%"=="16" (\n set S=2\n) else (\n set S=3\n)\n', 2),
+        ('set D=8\nif "%D%"=="16" (\n set S=2\n) else if %D% EQU 8 (\n set S=3\n) else (\n set S=4\n)\n', 3),
+        ("set D=8\nif not %D%==8 (set S=2) else (set S=3)\n", 3),
+        ('set D=8\nif %D% GTR 4 (\n if %D% LSS 6 (\n  set S=2\n ) else (\n  set "S=5"\n )\n)\n', 5),
+        ('set B=3\nset /a "S=2*5+B"\n', 13),
+        ("set S=4\ngoto go\nset S=5\n:go\n", 4),
+    ],
+)
+def test_blocks_of_batch_files(text: str, seed: int, tmp_path: Path) -> None:
+    found = read(tmp_path, f"{text}{LAUNCH}%S%\n", "a.bat")
+    assert found.options["seed"].value == seed
+    assert found.missing == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.sh", "S=1\nif [ -f x ]; then S=2; else R=3; fi\n"),
+        ("a.sh", 'S=1\n[ -n "$X" ] && S=2 || R=4\n'),
+        ("a.sh", "for i in 1 2; do S=$i; R=1; done\n"),
+        ("a.sh", "case $X in a|b) S=3;; c) R=4;; esac\n"),
+        ("a.ps1", "if (Test-Path x) { $S = 2 } else { $R = 3 }\n"),
+        ("a.ps1", "foreach ($i in 1..3) { $S = 7; $R = 1 }\n"),
+        ("a.bat", 'if "%1"=="x" (\n set S=1\n) else (\n set R=2\n)\n'),
+        ("a.bat", "if exist x (set S=1) else (set R=2)\n"),
+    ],
+)
+def test_a_condition_without_an_answer_is_to_check(name: str, text: str, tmp_path: Path) -> None:
+    said = [str(line.why) for line in read(tmp_path, f"{text}{LAUNCH}1\n", name).missing]
+    assert len(said) == 1
+    assert said[0].lower().endswith(("s, r", "i, s, r"))
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.sh", "S=1\ncat <<EOF > x\nS=2\naccelerate launch train_network.py\nEOF\n"),
+        ("a.sh", "S=1\nf() { S=2; }\nfunction g {\n  S=3\n}\n"),
+        ("a.sh", "function g()\n{\n  S=1\n}\ng\n"),
+        ("a.sh", "case b in a) S=3;; b|c) S=1;; *) S=4;; esac\n"),
+        ("a.sh", "S=1\nfor i in; do S=2; done\ncd x || exit 1\n"),
+        ("a.ps1", '$S = 1\nfunction f { $S = 2 }\nswitch ("a") { "b" { $S = 3 } default { } }\n'),
+        ("a.ps1", "function f {\n  $S = 1\n}\nf\nforeach ($i in @()) { $S = 4 }\n"),
+        ("a.ps1", "try { $S = 1 } catch { $S = 2 }\n$h = @{ S = 3 }\n"),
+    ],
+)
+def test_only_what_is_run_counts(name: str, text: str, tmp_path: Path) -> None:
+    found = read(tmp_path, f"{text}{LAUNCH}$S\n", name)
+    assert found.options["seed"].value == 1
+    assert found.missing == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.sh", "A=xy\n" + 'A="$A$A"\n' * 30),
+        ("a.sh", "A=(x y)\n" + 'A+=("${A[@]}")\n' * 30),
+        ("a.sh", "f() { f; f; }\nf\n"),
+        ("a.sh", "${" * 100_000),
+        ("a.ps1", '$A = "xy"\n' + '$A = "$A$A"\n' * 30),
+        ("a.ps1", "<#" * 100_000 + "\n"),
+        ("a.ps1", "$b = " + " " * 70_000 + "+ x\n"),
+        ("a.bat", "set A=xy\n" + "set A=%A%%A%\n" * 30),
+        ("a.bat", "set " + "x " * 70_000 + "\n"),
+    ],
+)
+def test_what_grows_without_end_is_refused(name: str, text: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError):
+        read(tmp_path, f"{text}{LAUNCH}1\n", name)
+
+
+def test_a_command_that_is_never_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        read(tmp_path, f"f() {{\n  S=1 }}\n{LAUNCH}1\n", "a.sh")
+    assert "3" in str(caught.value.message)

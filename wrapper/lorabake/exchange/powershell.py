@@ -3,68 +3,194 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 
 from lorabake.exchange.convert import to_number
-from lorabake.exchange.statements import Dialect, split_statements
+from lorabake.exchange.statements import (
+    Branch,
+    Dialect,
+    ReadScript,
+    Statement,
+    expand,
+    join_both,
+    join_either,
+    negate,
+    refuse_size,
+    split_statements,
+)
 
 Variables = dict[str, str | list[str]]
-Command = tuple[int, list[str]]
 _POWERSHELL = Dialect(escape="`", separators="\n;|", blocks="{}", brackets="()[]")
 _ASSIGNMENT = re.compile(r"(?:\[\w+\]\s*)?\$(?:\w+:)?(\w+)\s*(\+?)=\s*(.*)", re.DOTALL)
 _ADD = re.compile(r"(?:\[void\]\s*)?\$(\w+)\.Add\((.*)\)", re.IGNORECASE | re.DOTALL)
 _BRANCH = re.compile(r"(?:\$(?:\w+:)?(\w+)\s*=\s*)?(if|elseif)\s*\((.*)\)", re.IGNORECASE | re.DOTALL)
 _VARIABLE = re.compile(r"\$\{(\w+)\}|\$\((?:\s*\$)(\w+)\s*\)|\$(?:env:)?(\w+)", re.IGNORECASE)
-_TOKEN = re.compile(r"""(?:`.|"(?:`.|""|[^"])*"?|'(?:''|[^'])*'?|[^\s"'`])+""", re.DOTALL)
-_COMPARISON = re.compile(r"(.*?)\s+-(eq|ne|gt|lt|ge|le)\s+(.*)", re.IGNORECASE | re.DOTALL)
+_TOKEN = re.compile(r"""(?:`.|"(?:`.|""|[^"`])*"?|'(?:''|[^'])*'?|[^\s"'`])+""", re.DOTALL)
+_SIGN = re.compile(
+    r"""\s+|(?P<text>"(?:`.|""|[^"`])*"?|'(?:''|[^'])*'?)|(?P<sign>[()!]|-(?:and|or|not|c?eq|c?ne|[gl][te]|c?like)\b)"""
+    r"""|(?P<word>[^\s"'()!]+)|(?P<rest>.)""",
+    re.IGNORECASE | re.DOTALL,
+)
+_LOOP = re.compile(r"foreach\s*\(\s*\$(\w+)\s+in\s+(.*)\)", re.IGNORECASE | re.DOTALL)
+_SWITCH = re.compile(r"switch\s*\((.*)\)", re.IGNORECASE | re.DOTALL)
+_WHILE = re.compile(r"while\s*\((.*)\)", re.IGNORECASE | re.DOTALL)
+_FUNCTION = re.compile(r"function\s+([\w-]+).*", re.IGNORECASE | re.DOTALL)
+_RUN_ONCE = ("", "&", ".", "try", "finally", "do", "begin", "process", "end")
+_MAX_DEPTH = 8  # of functions that call one another
 
 
-def read_powershell_commands(text: str, environment: Mapping[str, str]) -> list[Command]:
-    """Every command in a branch that is taken, with the line that it starts in. A condition that only PowerShell could
-    answer counts as true."""
-    variables: Variables = {name.lower(): value for name, value in environment.items()}
-    blocks: list[tuple[bool, str]] = []  # for each open block: whether it is taken, and the variable that it sets
-    waiting, was_taken, target = True, False, ""
-    found: list[Command] = []
-    text = re.sub(r"<#.*?#>", lambda each: "\n" * each[0].count("\n"), text, flags=re.DOTALL)
-    for line, statement in split_statements(text, _POWERSHELL):
-        if statement == "{":
-            blocks.append((waiting, target))
-            waiting = True
-        elif statement == "}":
-            was_taken = (blocks.pop()[0] if blocks else False) or was_taken
-        elif (branch := _BRANCH.fullmatch(statement)) is not None:
-            again = branch[2].lower() == "elseif"
-            target, was_taken = (target, was_taken) if again else ((branch[1] or "").lower(), False)
-            waiting = _is_true(branch[3], variables) and not (again and was_taken)
-        elif statement.lower() == "else":
-            waiting = not was_taken
-        elif all(taken for taken, _ in blocks):
-            _run(line, statement, variables, found, blocks[-1][1] if blocks else "")
-    return found
+def read_powershell_commands(text: str, environment: Mapping[str, str]) -> ReadScript:
+    """Every command in a branch that is taken. Functions are run where they are called."""
+    script = ReadScript({name.lower(): value for name, value in environment.items()})
+    statements = [each for each in split_statements(_remove_comments(text), _POWERSHELL) if each.text]
+    _PowerShell(script, statements).run(0, len(statements), 0)
+    return script
 
 
-def _run(line: int, statement: str, variables: Variables, found: list[Command], target: str) -> None:
-    if (added := _ADD.fullmatch(statement)) is not None:
-        before = variables.get(added[1].lower(), [])
-        variables[added[1].lower()] = [
-            *(before if isinstance(before, list) else [before]),
-            _to_text(added[2], variables),
-        ]
-    elif (assigned := _ASSIGNMENT.fullmatch(statement)) is not None:
-        name, value = assigned[1].lower(), _evaluate(assigned[3], variables)
-        before = variables.get(name, [])
+def _remove_comments(text: str) -> str:
+    """Without <# ... #>; lines keep their numbers."""
+    parts, at = list[str](), 0
+    while (start := text.find("<#", at)) >= 0 and (end := text.find("#>", start)) >= 0:
+        parts += [text[at:start], "\n" * text.count("\n", start, end)]
+        at = end + 2
+    return "".join([*parts, text[at:]])
+
+
+class _PowerShell:
+    """One script that is being read."""
+
+    def __init__(self, script: ReadScript, statements: Sequence[Statement]) -> None:
+        self.script = script
+        self.statements = statements
+        self.functions: dict[str, tuple[int, int]] = {}
+        self.ended = False
+
+    def run(self, start: int, end: int, depth: int) -> None:
+        at, last = start, None
+        while at < end and not self.ended:
+            line, text, _ = self.statements[at]
+            opens = at + 1 < end and self.statements[at + 1].text == "{"
+            if text == "}":
+                last = self.script.close()
+                at += 1
+            elif text == "{":
+                self.script.open(holds=True, text="")
+                at += 1
+            elif opens:
+                at = self._open(text, at, last)
+            else:
+                self._run(line, text, depth)
+                at += 1
+
+    def _open(self, text: str, at: int, last: Branch | None) -> int:
+        """A block with what stands before it; where its statements begin, or end if it is not run here."""
+        script, variables = self.script, self.script.variables
+        if (function := _FUNCTION.fullmatch(text)) is not None:
+            end = self._find_end(at + 1)
+            self.functions[function[1].lower()] = (at + 2, end)
+            return end + 1
+        if text.endswith("@") or re.fullmatch(r"\$\w+\s*=", text):  # a table, or commands kept in a variable
+            if (assigned := _ASSIGNMENT.fullmatch(text)) is not None and script.is_run():
+                script.set_variable(assigned[1].lower(), None)
+            return self._find_end(at + 1) + 1
+        branch = _BRANCH.fullmatch(text)
+        if last is not None and (text.lower() == "else" or (branch is not None and branch[2].lower() == "elseif")):
+            script.branches.append(last)
+            script.turn(True if branch is None else _Condition(branch[3], variables).read(), text)
+        elif branch is not None:
+            holds = _Condition(branch[3], variables).read()
+            script.open(holds, text, target=(branch[1] or "").lower())
+        elif script.branches and script.branches[-1].kind == "case":
+            return self._open_arm(text, at)
+        elif (loop := _LOOP.fullmatch(text)) is not None:
+            self._open_loop(loop, text)
+        elif (switch := _SWITCH.fullmatch(text)) is not None:
+            subject = _to_text(switch[1], variables)
+            script.open(holds=True, text=text, kind="case", target=subject)
+            script.branches[-1].done = False
+        elif (loop := _WHILE.fullmatch(text)) is not None:
+            script.open(_Condition(loop[1], variables).read(), text)
+        else:
+            word = text.lower().split("(")[0].split()[0] if text.split() else ""
+            skipped = word in {"catch", "trap", "param"}
+            script.open(False if skipped else True if text.lower() in _RUN_ONCE else None, text)
+        return at + 2
+
+    def _open_arm(self, text: str, at: int) -> int:
+        """In a switch: a value with its commands."""
+        switch = self.script.branches[-1]
+        value = _to_text(text, self.script.variables)
+        unknown = "$" in switch.target or "$" in value
+        holds: bool | None = None if unknown else value.lower() == switch.target.lower()
+        if text.lower() == "default":
+            holds = not switch.done
+        switch.done = switch.done or holds is True
+        self.script.open(holds, f"switch {switch.target}", taken=False)
+        return at + 2
+
+    def _open_loop(self, loop: re.Match[str], text: str) -> None:
+        """A loop over one value is run with it; over several, what it sets is in doubt."""
+        found = _evaluate(loop[2], self.script.variables)
+        items = found if isinstance(found, list) else [found]
+        certain = len(items) < 2 and not any("$" in item or "(" in item or ".." in item for item in items)
+        self.script.open(bool(items) if certain else None, text)
+        if self.script.is_run():
+            self.script.variables.pop(loop[1].lower(), None)
+            if certain and items:
+                self.script.set_variable(loop[1].lower(), items[0])
+
+    def _find_end(self, at: int) -> int:
+        """The } of the { at a place."""
+        depth = 0
+        for number in range(at, len(self.statements)):
+            text = self.statements[number].text
+            depth += (text == "{") - (text == "}")
+            if depth == 0:
+                return number
+        return len(self.statements)
+
+    def _run(self, line: int, statement: str, depth: int) -> None:
+        script, variables = self.script, self.script.variables
+        target = script.branches[-1].target if script.branches and script.branches[-1].kind != "case" else ""
+        added, assigned = _ADD.fullmatch(statement), _ASSIGNMENT.fullmatch(statement)
+        sets_target = target and re.match(r"[\"'$\d]", statement)
+        if not script.is_run():
+            if named := added or assigned:
+                script.note(named[1].lower())
+            elif sets_target:
+                script.note(target)
+        elif added is not None:
+            before = variables.get(added[1].lower(), [])
+            items = before if isinstance(before, list) else [before]
+            script.set_variable(added[1].lower(), [*items, _to_text(added[2], variables)])
+        elif assigned is not None:
+            self._assign(assigned)
+        elif sets_target:
+            script.set_variable(target, _evaluate(statement, variables))
+        else:
+            self._run_command(line, statement, depth)
+
+    def _assign(self, assigned: re.Match[str]) -> None:
+        name, value = assigned[1].lower(), _evaluate(assigned[3], self.script.variables)
+        before = self.script.variables.get(name, [])
         if assigned[2] and isinstance(before, list):
             value = [*before, *(value if isinstance(value, list) else [value])]
         elif assigned[2]:
             value = f"{before}{value}"
-        variables[name] = value
-    elif target and re.match(r"[\"'$\d]", statement):
-        variables[target] = _evaluate(statement, variables)
-    else:
-        words = list(_list_words(statement.removeprefix("& "), variables))
-        if words:
-            found.append((line, words))
+        self.script.set_variable(name, value)
+
+    def _run_command(self, line: int, statement: str, depth: int) -> None:
+        words = list(_list_words(statement.removeprefix("& "), self.script.variables))
+        name = words[0].lower() if words else ""
+        if name == "exit":
+            self.ended = self.script.is_sure()
+        elif name in self.functions:
+            if depth >= _MAX_DEPTH:
+                refuse_size()
+            self.run(*self.functions[name], depth + 1)
+        elif words:
+            self.script.add_command(line, words)
 
 
 def _list_words(statement: str, variables: Variables) -> Iterator[str]:
@@ -94,15 +220,15 @@ def _evaluate(expression: str, variables: Variables) -> str | list[str]:
 
 
 def _split_items(text: str) -> list[str]:
-    found = re.findall(r"""(?:"(?:`.|""|[^"])*"|'(?:''|[^'])*'|[^,"'\n])+""", text)
+    found = re.findall(r"""(?:"(?:`.|""|[^"`])*"|'(?:''|[^'])*'|[^,"'\n])+""", text)
     return [item.strip() for item in found if item.strip()]
 
 
 def _to_text(token: str, variables: Variables) -> str:
     """A word or a sum of texts without its quotes and with its variables."""
     text = ""
-    for written in re.findall(r"""`.|"(?:`.|""|[^"])*"?|'(?:''|[^'])*'?|[^"'`]+|.""", token.strip(), re.DOTALL):
-        part = re.sub(r"^\s*\+\s*|\s+\+\s*$", "", written)
+    for written in re.findall(r"""`.|"(?:`.|""|[^"`])*"?|'(?:''|[^'])*'?|[^"'`]+|.""", token.strip(), re.DOTALL):
+        part = _strip_sum(written)
         if part.startswith("'"):
             text += part.strip("'").replace("''", "'")
         elif part.startswith("`"):
@@ -113,6 +239,14 @@ def _to_text(token: str, variables: Variables) -> str:
     return text
 
 
+def _strip_sum(text: str) -> str:
+    """Without the + that joins it to its neighbours."""
+    if (start := text.lstrip()).startswith("+"):
+        text = start[1:].lstrip()
+    end = text.rstrip()
+    return end[:-1].rstrip() if end.endswith("+") and end[:-1] != end[:-1].rstrip() else text
+
+
 def _expand(text: str, variables: Variables) -> str:
     def fill(each: re.Match[str]) -> str:
         name = (each[1] or each[2] or each[3]).lower()
@@ -121,17 +255,74 @@ def _expand(text: str, variables: Variables) -> str:
         value = variables.get(name, each[0])
         return " ".join(value) if isinstance(value, list) else value
 
-    return _VARIABLE.sub(fill, text)
+    return expand(_VARIABLE, fill, text)
 
 
-def _is_true(condition: str, variables: Variables) -> bool:
-    compared = _COMPARISON.fullmatch(condition.strip())
-    if compared is not None:
-        left, right = (_to_text(part, variables).strip().lower() for part in (compared[1], compared[3]))
-        return _compare(left, compared[2].lower(), right)
-    value = _evaluate(condition.removeprefix("!").strip(), variables)
-    holds = bool(value) and value not in {"0", "False", "$null"} if isinstance(value, str) else bool(value)
-    return holds != condition.strip().startswith(("!", "-not"))
+class _Condition:
+    """A condition, read from left to right; the answer is None where only PowerShell knows it."""
+
+    def __init__(self, text: str, variables: Variables) -> None:
+        found = [each for each in _SIGN.finditer(text) if each.lastgroup is not None]
+        self.signs = [(each[0], each.lastgroup == "sign") for each in found][:200]
+        self.variables = variables
+
+    def read(self) -> bool | None:
+        holds = self._read_both()
+        while self._take("-or"):
+            holds = join_either(holds, self._read_both())
+        return holds
+
+    def _take(self, sign: str) -> bool:
+        if self.signs and self.signs[0] == (self.signs[0][0], True) and self.signs[0][0].lower() == sign:
+            self.signs.pop(0)
+            return True
+        return False
+
+    def _read_both(self) -> bool | None:
+        holds = self._read_one()
+        while self._take("-and"):
+            holds = join_both(holds, self._read_one())
+        return holds
+
+    def _read_one(self) -> bool | None:
+        if self._take("!") or self._take("-not"):
+            return negate(self._read_one())
+        if self._take("("):
+            holds = self.read()
+            self._take(")")
+            return holds
+        left = self._take_operand()
+        operator = self.signs[0][0].lower() if self.signs and self.signs[0][1] else ""
+        if not operator.startswith("-") or operator in {"-and", "-or", "-not"}:
+            return _holds(left)
+        self.signs.pop(0)
+        return _compare_values(left, operator.lstrip("-"), self._take_operand())
+
+    def _take_operand(self) -> str | list[str] | None:
+        parts = list[str]()
+        while self.signs and not self.signs[0][1]:
+            parts.append(self.signs.pop(0)[0])
+        if len(parts) != 1:  # a command, or a sum
+            return None
+        if parts[0].lower() in {"$null", "$true", "$false"}:
+            return {"$null": "", "$true": "True", "$false": "False"}[parts[0].lower()]
+        found = _evaluate(parts[0], self.variables)
+        is_text = parts[0].startswith(("'", '"', "$")) or to_number(parts[0]) is not None
+        unknown = not isinstance(found, list) and ("$" in found or not is_text)
+        return None if unknown and not parts[0].startswith("'") else found
+
+
+def _holds(value: str | list[str] | None) -> bool | None:
+    return None if value is None else value not in ("", "0", "False", [])
+
+
+def _compare_values(left: str | list[str] | None, operator: str, right: str | list[str] | None) -> bool | None:
+    if not isinstance(left, str) or not isinstance(right, str):
+        return None
+    one, two = left.strip().lower(), right.strip().lower()
+    if operator.endswith("like"):
+        return fnmatchcase(one, two)
+    return _compare(one, operator.removeprefix("c"), two)
 
 
 def _compare(left: str, operator: str, right: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, cast
 
@@ -11,19 +11,20 @@ from lorabake.errors import RecipeError
 from lorabake.exchange.bash import read_bash_commands
 from lorabake.exchange.batch import read_batch_commands
 from lorabake.exchange.command_line import read_arguments, read_launch_arguments
+from lorabake.exchange.convert import show_value
 from lorabake.exchange.foreign import ForeignConfig, Given, Source
 from lorabake.exchange.powershell import read_powershell_commands
 from lorabake.exchange.sd_toml import find_named_file, read_named_file, read_sections, with_dataset_file
+from lorabake.exchange.statements import ReadScript
 from lorabake.recipe.foreign import decode_text
 from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.import_report import ImportedKey
 from lorabake_schemas.messages import msg
 from lorabake_schemas.secrets import is_secret
 
-Command = tuple[int, list[str]]  # the line that it starts in, and its words
-_SCRIPT = re.compile(r"([\w.-]*train[\w.-]*|fine_tune)\.py")
+_SCRIPT = re.compile(r"[\w.-]{1,100}\.py")
 _REDIRECTION = re.compile(r"\d?>{1,2}(&\d)?.*|<.*")
-_UNSET = re.compile(r"\$\{?(?:env:)?(\w+)|%(\w+)%|%(~\w+)|[$<]\(|`")
+_UNSET = re.compile(r"\$\{?(?:env:)?(\w+)|%(\w+)(?::[^%]*)?%|%([0-9*])\b|%(~\w+)|[$<]\(|`")
 _NOT_COMPUTED = msg("only a shell can tell what this becomes")
 _PROGRAM = msg("sd-scripts' command line")
 
@@ -45,8 +46,9 @@ def read_shell(source: Source) -> ForeignConfig:
     text = decode_text(source.content)
     read = _find_dialect(text, source.path.suffix.lower())
     environment = {"HOME": source.home} if source.home else {}
-    launches = [launch for line, words in read(text, environment) if (launch := find_launch(line, words))]
-    launch = _choose(launches, source)
+    script = read(text, environment)
+    launches = [launch for line, words in script.commands if (launch := find_launch(line, words))]
+    launch = _choose(launches, source, text)
     found = read_arguments(launch.words)
     config = ForeignConfig(
         format="shell",
@@ -55,13 +57,13 @@ def read_shell(source: Source) -> ForeignConfig:
         options=found.options,
         launch=read_launch_arguments(launch.launcher),
         keys=found.keys,
-        missing=tuple(_find_unset(found.options, found.keys)),
+        missing=(*_find_unset(found.options, found.keys), *_report_doubts(script.doubts)),
         name=source.path.stem,
     )
     return with_dataset_file(_with_config_file(config, source), source)
 
 
-def _find_dialect(text: str, suffix: str) -> Callable[[str, Mapping[str, str]], list[Command]]:
+def _find_dialect(text: str, suffix: str) -> Callable[[str, Mapping[str, str]], ReadScript]:
     """By the file's extension, else by how lines are continued."""
     named = {".sh": read_bash_commands, ".bash": read_bash_commands, ".ps1": read_powershell_commands}
     named |= {".bat": read_batch_commands, ".cmd": read_batch_commands}
@@ -70,13 +72,15 @@ def _find_dialect(text: str, suffix: str) -> Callable[[str, Mapping[str, str]], 
     if re.search(r"\^[ \t]*\r?\n", text):
         return read_batch_commands
     return (
-        read_powershell_commands if re.search(r"`[ \t]*\r?\n|^\s*\$\w+\s*=", text, re.MULTILINE) else read_bash_commands
+        read_powershell_commands
+        if re.search(r"`[ \t]*\r?\n|^[ \t]*\$\w+[ \t]*=", text, re.MULTILINE)
+        else read_bash_commands
     )
 
 
 def find_launch(line: int, words: Sequence[str]) -> Launch | None:
     """A command as one that trains; None for any other."""
-    at = next((at for at, word in enumerate(words) if _SCRIPT.fullmatch(re.split(r"[\\/]", word)[-1])), None)
+    at = next((at for at, word in enumerate(words) if _is_script(word)), None)
     if at is None:
         return None
     start = next((number + 1 for number, word in enumerate(words[:at]) if word.rpartition(".")[2] == "launch"), at)
@@ -85,7 +89,12 @@ def find_launch(line: int, words: Sequence[str]) -> Launch | None:
     return Launch(line, tuple(words[start:at]), script, tuple(rest[:end]))
 
 
-def _choose(launches: Sequence[Launch], source: Source) -> Launch:
+def _is_script(word: str) -> bool:
+    name = re.split(r"[\\/]", word)[-1]
+    return _SCRIPT.fullmatch(name) is not None and ("train" in name or name == "fine_tune.py")
+
+
+def _choose(launches: Sequence[Launch], source: Source, text: str) -> Launch:
     ours = [launch for launch in launches if launch.script in list_scripts()]
     if len(ours) == 1:
         return ours[0]
@@ -99,10 +108,27 @@ def _choose(launches: Sequence[Launch], source: Source) -> Launch:
             "{path} starts {script}, which trains no LoRA for SD1.5, SD2 or SDXL", path=source.path, script=names
         )
         raise RecipeError(said, hint=msg("lorabake reads commands with {scripts}", scripts=" / ".join(list_scripts())))
+    for number, line in enumerate(text.splitlines(), 1):
+        if any(script in line for script in list_scripts()) and not line.lstrip().startswith(
+            ("#", "::", "rem ", "REM ")
+        ):
+            said = msg("{path}: the training command in line {line} is never run", path=source.path, line=number)
+            why = msg("check the conditions above it, and that each block and quote is closed")
+            raise RecipeError(said, hint=why)
     raise RecipeError(
         msg("{path} has no command with a training script of sd-scripts", path=source.path),
         hint=msg("lorabake reads commands with {scripts}", scripts=" / ".join(list_scripts())),
     )
+
+
+def _report_doubts(doubts: Mapping[str, Sequence[str]]) -> Iterator[ImportedKey]:
+    """Conditions that only a shell can answer, and what depends on each."""
+    for condition, names in doubts.items():
+        why = msg(
+            "only a shell knows whether and how often this is run; check what depends on it: {names}",
+            names=", ".join(names),
+        )
+        yield ImportedKey(key=show_value(condition), fate="unknown", why=why)
 
 
 def _find_unset(options: Mapping[str, Given], keys: Sequence[ImportedKey]) -> list[ImportedKey]:

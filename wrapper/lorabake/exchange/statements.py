@@ -1,12 +1,22 @@
-"""Splitting the script of a shell into statements, with the line in which each starts."""
+"""Splitting the script of a shell into statements, and which of them are run."""
 
 from __future__ import annotations
 
+import ast
 import re
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple, NoReturn
 
+from lorabake.errors import RecipeError
+from lorabake_schemas.messages import msg
+
+Command = tuple[int, list[str]]  # the line that it starts in, and its words
 _CONTINUED = "\x00"  # stands for a line end that continues the statement
+MAX_KIB = 64  # of a statement or a value, in 1024 characters
+_MAX_SCRIPT = 1 << 20  # characters
+_MAX_SET = 8 << 20  # characters of everything that is set and run
+_MAX_STEPS = 20_000
 
 
 class Dialect(NamedTuple):
@@ -20,35 +30,222 @@ class Dialect(NamedTuple):
     brackets: str = "()"
 
 
-def split_statements(text: str, dialect: Dialect) -> Iterator[tuple[int, str]]:
+class Statement(NamedTuple):
+    """``end`` is the sign that it ends at, empty at the end of the text."""
+
+    line: int
+    text: str
+    end: str
+
+
+@dataclass(slots=True)
+class Branch:
+    """An open condition or block. ``run``: whether its statements are run; ``maybe``: whether they could be;
+    ``done``: whether a branch of it was; ``doubt``: the condition that nobody could answer."""
+
+    run: bool
+    maybe: bool
+    done: bool
+    doubt: str = ""
+    kind: str = ""
+    target: str = ""
+
+
+@dataclass(slots=True)
+class ReadScript:
+    """What a script does. ``doubts`` are the conditions that only a shell can answer, with the names of what is set
+    under each."""
+
+    variables: dict[str, str | list[str]]
+    commands: list[Command] = field(default_factory=list[Command])
+    doubts: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
+    branches: list[Branch] = field(default_factory=list[Branch])
+    size: int = 0
+    steps: int = 0
+
+    def open(self, holds: bool | None, text: str, *, kind: str = "", taken: bool = True, target: str = "") -> None:
+        """A block. A condition without an answer counts as true if ``taken``; what it sets is a line of the report."""
+        run = holds is True or (holds is None and taken)
+        doubt = " ".join(text.split()) if holds is None else ""
+        self.branches.append(Branch(run, holds is not False, run, doubt, kind, target))
+
+    def turn(self, holds: bool | None, text: str) -> None:
+        """The next branch of the innermost condition."""
+        if not self.branches:
+            return
+        last = self.branches[-1]
+        if holds is None and (not last.done or last.doubt):
+            last.doubt = last.doubt or " ".join(text.split())
+        taken = holds is True or (holds is None and last.kind != "case")
+        last.run = taken and not last.done
+        last.maybe = last.run or (bool(last.doubt) and holds is not False)
+        last.done = last.done or last.run
+
+    def close(self) -> Branch | None:
+        """The end of the innermost block."""
+        return self.branches.pop() if self.branches else None
+
+    def is_run(self) -> bool:
+        self.steps += 1
+        if self.steps > _MAX_STEPS:
+            refuse_size()
+        return all(each.run for each in self.branches)
+
+    def is_sure(self) -> bool:
+        return not any(each.doubt for each in self.branches)
+
+    def set_variable(self, name: str, value: str | list[str] | None) -> None:
+        """None: only a shell knows the value."""
+        self.note(name)
+        if value is None:
+            self.variables.pop(name, None)
+            return
+        self._count(value)
+        self.variables[name] = value
+
+    def add_command(self, line: int, words: list[str]) -> None:
+        self._count(words)
+        self.commands.append((line, words))
+        for word in words:
+            if word.endswith(".py"):
+                self.note(re.split(r"[\\/]", word)[-1])
+
+    def note(self, name: str) -> None:
+        """What is set, or would be, under a condition without an answer."""
+        if not all(each.run or each.maybe for each in self.branches):
+            return
+        for each in self.branches:
+            if each.doubt:
+                names = self.doubts.setdefault(each.doubt, [])
+                if name not in names:
+                    names.append(name)
+
+    def _count(self, value: str | list[str]) -> None:
+        size = len(value) if isinstance(value, str) else sum(map(len, value)) + len(value)
+        self.size += size
+        if size > MAX_KIB << 10 or self.size > _MAX_SET:
+            refuse_size()
+
+
+def refuse_size() -> NoReturn:
+    """Raises RecipeError."""
+    said = msg("the script is too long, or makes a value of more than {size} KB", size=MAX_KIB)
+    raise RecipeError(said, hint=msg("write the training command with its values into a file, and import that"))
+
+
+def expand(pattern: re.Pattern[str], fill: Callable[[re.Match[str]], str], text: str) -> str:
+    """``text`` with what ``fill`` gives for each match. Raises RecipeError above the size of a value."""
+    parts, at, size = list[str](), 0, len(text)
+    for each in pattern.finditer(text):
+        value = fill(each)
+        size += len(value)
+        if size > MAX_KIB << 10:
+            refuse_size()
+        parts += [text[at : each.start()], value]
+        at = each.end()
+    return "".join([*parts, text[at:]])
+
+
+def compute(text: str) -> int | None:
+    """A calculation with whole numbers, as shells have it; None for anything else."""
+    if len(text) > 100 or re.fullmatch(r"[\d\s+*/%()<>=!-]+", text) is None:
+        return None
+    try:
+        return _compute(ast.parse(text.strip(), mode="eval").body)
+    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
+        return None
+
+
+def _compute(node: ast.expr) -> int | None:
+    found: int | None = None
+    match node:
+        case ast.Constant(value=int() as value):
+            found = value
+        case ast.UnaryOp(op=ast.USub(), operand=operand):
+            inner = _compute(operand)
+            found = None if inner is None else -inner
+        case ast.BinOp(left=left, op=operator, right=right):
+            one, two = _compute(left), _compute(right)
+            found = None if one is None or two is None else _calculate(one, operator, two)
+        case ast.Compare(left=left, ops=[order], comparators=[right]):
+            one, two = _compute(left), _compute(right)
+            if one is not None and two is not None:
+                found = int((one > two) - (one < two) in _ORDERS.get(type(order), ()))
+        case _:
+            pass
+    return found if found is not None and abs(found) < 1 << 53 else None
+
+
+def _calculate(one: int, operator: ast.operator, two: int) -> int | None:
+    match operator:
+        case ast.Add():
+            return one + two
+        case ast.Sub():
+            return one - two
+        case ast.Mult():
+            return one * two
+        case ast.Div():
+            return abs(one) // abs(two) * (1 if (one < 0) == (two < 0) else -1)
+        case ast.Mod():
+            return abs(one) % abs(two) * (-1 if one < 0 else 1)
+        case _:
+            return None
+
+
+_ORDERS: dict[type[ast.cmpop], tuple[int, ...]] = {
+    ast.Eq: (0,), ast.NotEq: (-1, 1), ast.Lt: (-1,), ast.LtE: (-1, 0), ast.Gt: (1,), ast.GtE: (0, 1),
+}  # fmt: skip
+
+
+def join_both(one: bool | None, two: bool | None) -> bool | None:
+    """And, where None is unknown."""
+    return False if one is False or two is False else None if one is None or two is None else True
+
+
+def join_either(one: bool | None, two: bool | None) -> bool | None:
+    """Or, where None is unknown."""
+    return True if one is True or two is True else None if one is None or two is None else False
+
+
+def negate(holds: bool | None) -> bool | None:
+    return None if holds is None else not holds
+
+
+def split_statements(text: str, dialect: Dialect) -> Iterator[Statement]:
     """Statements and blocks; comments are left out. A line that starts with an option continues the one above, as in
-    documents that leave the sign for it out."""
+    documents that leave the sign for it out. Raises RecipeError for a script or a statement without end."""
+    if len(text) > _MAX_SCRIPT:
+        refuse_size()
     escape = re.escape(dialect.escape)
     text = re.sub(rf"{escape}[ \t]*\r?\n|\r?\n(?=[ \t]*--[A-Za-z])", f" {_CONTINUED}", text)
     tokens = re.compile(
         rf"""(?P<comment>(?<![^\s;{_CONTINUED}])\#[^\n]*)|(?P<text>{escape}.|"(?:{escape}.|[^"])*"?|'[^']*'?"""
-        rf"""|\$\{{[^}}]*\}}|\d?>&\d?|&>)|(?P<sign>.)""",
+        rf"""|\$\{{[^}}\n]{{0,200}}\}}|\d?>&\d?|&>)|(?P<sign>.)""",
         re.DOTALL | re.VERBOSE,
     )
     opening, closing = dialect.brackets[::2], dialect.brackets[1::2]
     line = start = 1
-    part, depth = "", 0
+    parts, size, blank, depth = list[str](), 0, True, 0
     for token in tokens.finditer(text):
         sign = token["sign"] or ""
         ends = sign != "" and not depth and sign in f"{dialect.separators}{dialect.blocks}"
         if ends:
-            yield start, _clean(part)
-            part = ""
+            yield Statement(start, _clean(parts), sign)
+            parts, size, blank = [], 0, True
         if ends and sign in dialect.blocks:
-            yield line, sign
+            yield Statement(line, sign, "")
         if not ends and token["comment"] is None:
             depth += (sign != "" and sign in opening) - (sign != "" and sign in closing and depth > 0)
-            part += token[0]
+            parts.append(token[0])
+            size += len(token[0])
+            blank = blank and not token[0].strip(f" \t\r{_CONTINUED}")
+            if size > MAX_KIB << 10 and not blank:
+                refuse_size()
         line += token[0].count("\n") + token[0].count(_CONTINUED)
-        if not part.strip(f" \t\r{_CONTINUED}"):
+        if blank:
             start = line
-    yield start, _clean(part)
+    yield Statement(start, _clean(parts), "")
 
 
-def _clean(text: str) -> str:
-    return text.replace(_CONTINUED, " ").strip()
+def _clean(parts: list[str]) -> str:
+    return "".join(parts).replace(_CONTINUED, " ").strip()
