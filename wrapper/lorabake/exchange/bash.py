@@ -78,7 +78,7 @@ def _list_chains(text: str) -> list[Chain]:
     chains, parts, joint, before = list[Chain](), Chain(), "", ""
     for line, statement, end in split_statements(text, _BASH):
         if statement:
-            if joint == "&":
+            if joint == "&" and parts:
                 chains.append(parts)
                 parts, joint = Chain(), ""
             parts.append(Part(line, joint if parts else "", statement))
@@ -228,7 +228,7 @@ class _Bash:
                 self.script.set_variable(name, None)
             found = compute(self._fill_sum(text[2:-2]))
             return (None if found is None else bool(found),)
-        word = text.split(None, 1)[0]
+        word = text.split(None, 1)[0] if text else ""
         if word in {"true", ":", "false"}:
             return (word != "false",)
         if word not in {"[", "[[", "test"}:

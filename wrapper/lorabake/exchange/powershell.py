@@ -112,7 +112,7 @@ class _PowerShell:
         elif (loop := _WHILE.fullmatch(text)) is not None:
             script.open(_Condition(loop[1], variables).read(), text)
         else:
-            word = text.lower().split("(")[0].split()[0] if text.split() else ""
+            word = text.lower().partition("(")[0].strip().partition(" ")[0]
             skipped = word in {"catch", "trap", "param"}
             script.open(False if skipped else True if text.lower() in _RUN_ONCE else None, text)
         return at + 2

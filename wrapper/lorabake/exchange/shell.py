@@ -109,10 +109,12 @@ def _choose(launches: Sequence[Launch], source: Source, text: str) -> Launch:
         )
         raise RecipeError(said, hint=msg("lorabake reads commands with {scripts}", scripts=" / ".join(list_scripts())))
     for number, line in enumerate(text.splitlines(), 1):
-        if any(script in line for script in list_scripts()) and not line.lstrip().startswith(
-            ("#", "::", "rem ", "REM ")
-        ):
-            said = msg("{path}: the training command in line {line} is never run", path=source.path, line=number)
+        named = next((script for script in list_scripts() if script in line), None)
+        if named is not None and not line.lstrip().startswith(("#", "::", "rem ", "REM ")):
+            said = msg(
+                "{path} runs no training command, though line {line} names {script}",
+                path=source.path, line=number, script=named,
+            )  # fmt: skip
             why = msg("check the conditions above it, and that each block and quote is closed")
             raise RecipeError(said, hint=why)
     raise RecipeError(
