@@ -20,7 +20,7 @@ from lorabake.recipe.foreign import decode_text
 from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.import_report import ImportedKey
 from lorabake_schemas.messages import msg
-from lorabake_schemas.secrets import is_secret
+from lorabake_schemas.secrets import hide_secrets, is_secret
 
 _SCRIPT = re.compile(r"[\w.-]{1,100}\.py")
 _REDIRECTION = re.compile(r"\d?>{1,2}(&\d)?.*|<.*")
@@ -141,7 +141,9 @@ def _find_unset(options: Mapping[str, Given], keys: Sequence[ImportedKey]) -> li
         if unset := _UNSET.search(text):
             name = next((group for group in unset.groups() if group), None)
             why = msg("the variable {name} has no value in the file", name=name) if name else _NOT_COMPUTED
-            found.append(ImportedKey(key=key, value="" if is_secret(key) else text, fate="unknown", why=why))
+            found.append(
+                ImportedKey(key=key, value="" if is_secret(key) else hide_secrets(text), fate="unknown", why=why)
+            )
     return found
 
 
