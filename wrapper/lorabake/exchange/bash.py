@@ -133,7 +133,7 @@ class _Bash:
             self._open_loop(text)
         elif (case := _CASE.fullmatch(text)) is not None:
             subject = "".join(expand_words(case[1], self.script.variables))
-            self.script.open(holds=False, text=text, kind="case", target=subject)
+            self.script.enter(holds=False, text=text, kind="case", target=subject)
             if case[2]:
                 self._run_arm([Part(line, "", case[2]), *chain[1:]], depth)
         else:
@@ -145,17 +145,17 @@ class _Bash:
         if word == "elif":
             self.script.turn(holds, shown)
         else:
-            self.script.open(negate(holds) if word == "until" else holds, shown)
+            self.script.enter(negate(holds) if word == "until" else holds, shown)
 
     def _open_loop(self, text: str) -> None:
         """A loop over one value is run with it; over several, what it sets is in doubt."""
         loop = _LOOP.fullmatch(text)
         if loop is None:
-            self.script.open(None, text)
+            self.script.enter(None, text)
             return
         items = expand_words(loop[3], self.script.variables)
         certain = len(items) < 2 and not any("$" in item or "`" in item or "*" in item for item in items)
-        self.script.open(bool(items) if certain else None, text)
+        self.script.enter(bool(items) if certain else None, text)
         if self.script.is_run():
             self.script.variables.pop(loop[2], None)
             if certain and items:
@@ -200,7 +200,7 @@ class _Bash:
             doubtful = part.joint in {"&&", "||"} and status is None
             skipped = part.joint == "||" and assumed
             if doubtful or skipped:
-                self.script.open(None, shown, taken=not skipped)
+                self.script.enter(None, shown, taken=not skipped)
             self._run_command(part.line, part.text, depth)
             if doubtful or skipped:
                 self.script.close()

@@ -52,11 +52,11 @@ class _Batch:
                 rest, opened = self._close(rest[1:].lstrip())
                 single += opened
             elif rest[0] == "(":
-                self.script.open(holds=True, text="")
+                self.script.enter(holds=True, text="")
                 rest = rest[1:].lstrip()
             elif (condition := self._read_condition(rest)) is not None:
                 holds, shown, rest = condition
-                self.script.open(holds, shown)
+                self.script.enter(holds, shown)
                 single += not rest.startswith("(")
                 rest = rest.removeprefix("(").lstrip()
             else:

@@ -75,7 +75,7 @@ class _PowerShell:
                 last = self.script.close()
                 at += 1
             elif text == "{":
-                self.script.open(holds=True, text="")
+                self.script.enter(holds=True, text="")
                 at += 1
             elif opens:
                 at = self._open(text, at, last)
@@ -100,21 +100,21 @@ class _PowerShell:
             script.turn(True if branch is None else _Condition(branch[3], variables).read(), text)
         elif branch is not None:
             holds = _Condition(branch[3], variables).read()
-            script.open(holds, text, target=(branch[1] or "").lower())
+            script.enter(holds, text, target=(branch[1] or "").lower())
         elif script.branches and script.branches[-1].kind == "case":
             return self._open_arm(text, at)
         elif (loop := _LOOP.fullmatch(text)) is not None:
             self._open_loop(loop, text)
         elif (switch := _SWITCH.fullmatch(text)) is not None:
             subject = _to_text(switch[1], variables)
-            script.open(holds=True, text=text, kind="case", target=subject)
+            script.enter(holds=True, text=text, kind="case", target=subject)
             script.branches[-1].done = False
         elif (loop := _WHILE.fullmatch(text)) is not None:
-            script.open(_Condition(loop[1], variables).read(), text)
+            script.enter(_Condition(loop[1], variables).read(), text)
         else:
             word = text.lower().partition("(")[0].strip().partition(" ")[0]
             skipped = word in {"catch", "trap", "param"}
-            script.open(False if skipped else True if text.lower() in _RUN_ONCE else None, text)
+            script.enter(False if skipped else True if text.lower() in _RUN_ONCE else None, text)
         return at + 2
 
     def _open_arm(self, text: str, at: int) -> int:
@@ -126,7 +126,7 @@ class _PowerShell:
         if text.lower() == "default":
             holds = not switch.done
         switch.done = switch.done or holds is True
-        self.script.open(holds, f"switch {switch.target}", taken=False)
+        self.script.enter(holds, f"switch {switch.target}", taken=False)
         return at + 2
 
     def _open_loop(self, loop: re.Match[str], text: str) -> None:
@@ -134,7 +134,7 @@ class _PowerShell:
         found = _evaluate(loop[2], self.script.variables)
         items = found if isinstance(found, list) else [found]
         certain = len(items) < 2 and not any("$" in item or "(" in item or ".." in item for item in items)
-        self.script.open(bool(items) if certain else None, text)
+        self.script.enter(bool(items) if certain else None, text)
         if self.script.is_run():
             self.script.variables.pop(loop[1].lower(), None)
             if certain and items:

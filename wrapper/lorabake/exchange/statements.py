@@ -63,7 +63,7 @@ class ReadScript:
     size: int = 0
     steps: int = 0
 
-    def open(self, holds: bool | None, text: str, *, kind: str = "", taken: bool = True, target: str = "") -> None:
+    def enter(self, holds: bool | None, text: str, *, kind: str = "", taken: bool = True, target: str = "") -> None:
         """A block. A condition without an answer counts as true if ``taken``; what it sets is a line of the report."""
         run = holds is True or (holds is None and taken)
         doubt = " ".join(text.split()) if holds is None else ""
