@@ -32,14 +32,16 @@ class InitAssumption(StrictModel):
 
 class InitReport(StrictModel):
     """``recipe`` is the file that was written, ``folder`` where was looked; paths of ``folders`` are relative to it.
-    ``model`` is null if no base model was found: the recipe has a placeholder then. ``unread`` counts files in other
-    folders in formats that sd-scripts does not read, by extension."""
+    ``model`` is null if no base model was found: the recipe has a placeholder then. ``tags`` is base.tags where no
+    caption shows them. ``unread`` counts files in other folders in formats that sd-scripts does not read, by
+    extension."""
 
     version: Literal[1] = 1
     recipe: EscapedText
     folder: EscapedText
     model: EscapedText | None
     folders: TupleOf[InitFolder]
+    tags: TupleOf[EscapedText] = ()
     assumed: TupleOf[InitAssumption]
     unread: dict[str, int]
     check: CheckReport

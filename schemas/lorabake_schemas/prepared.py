@@ -2,7 +2,10 @@
 
 from typing import Literal
 
+from pydantic import Field
+
 from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
+from lorabake_schemas.machine import Family
 
 PreparedKind = Literal["image", "mask", "caption", "metadata", "recipe"]
 # What is done to a file. Of an image: first-frame of an animation; eight-bit from 16 or 32 bits; rgb from CMYK or
@@ -93,8 +96,9 @@ class PrepareReport(StrictModel):
     ``copied`` images are exact copies. ``kept`` were already there from an earlier start; ``edited`` files have been
     changed since and stay so; ``removed`` is what an earlier start had made and this one does not: ``removed_files``.
     Of those, ``left_files`` have been changed since, and stay.
-    ``estimated_bytes`` is what the new folder may take. ``errors`` and ``warnings`` are those of `lorabake check` for
-    the new recipe.
+    ``estimated_bytes`` is what the new folder may take. ``family`` and ``resolutions`` are what the sizes are made for;
+    ``blurred`` are images enlarged more than twice without weights, and how many times. ``errors`` and ``warnings``
+    are those of `lorabake check` for the new recipe.
     """
 
     version: Literal[1] = 1
@@ -107,6 +111,9 @@ class PrepareReport(StrictModel):
     reasons: TupleOf[ReasonCount] = ()
     left_out: TupleOf[LeftOutFile] = ()
     estimated_bytes: int
+    family: Family | None = None
+    resolutions: TupleOf[tuple[int, int]] = ()
+    blurred: dict[str, float] = Field(default_factory=dict[str, float])
     made: int = 0
     kept: int = 0
     removed: int = 0

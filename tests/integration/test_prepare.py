@@ -377,6 +377,79 @@ def test_half_a_character_in_metadata_is_removed(project: Path, tmp_path: Path) 
     assert made["00.png"]["tags"] == "lumtower, lighthouse, é"
 
 
+@pytest.mark.parametrize("model", ["models/missing.safetensors", "../missing.ckpt", "./folder/model", "missing"])
+def test_a_model_that_is_not_on_the_disk_is_moved_too(project: Path, tmp_path: Path, model: str) -> None:
+    path = project / "recipe.toml"
+    text = path.read_text("utf-8").replace('"base.safetensors"', f'"{model}"')
+    path.write_text(f"#:schema recipe.schema.json\n{text}", "utf-8")
+    report(project)
+    moved = tomllib.loads((tmp_path / "clean" / "recipe.toml").read_text("utf-8"))["base"]["model"]
+    assert (tmp_path / "clean" / moved).resolve() == (project / model).resolve()
+    assert (tmp_path / "clean" / "recipe.schema.json").exists()
+    assert report(project)["kept"] == 8
+
+
+@pytest.mark.parametrize("model", ["owner/name", "stabilityai/stable-diffusion-xl-base-1.0"])
+def test_a_model_on_the_hub_stays(project: Path, tmp_path: Path, model: str) -> None:
+    path = project / "recipe.toml"
+    path.write_text(path.read_text("utf-8").replace('"base.safetensors"', f'"{model}"'), "utf-8")
+    report(project)
+    assert tomllib.loads((tmp_path / "clean" / "recipe.toml").read_text("utf-8"))["base"]["model"] == model
+
+
+def test_what_becomes_blurred_is_named(project: Path) -> None:
+    picture(7, (150, 150)).save(project / "pictures" / "07.png")
+    picture(6, (400, 400)).save(project / "pictures" / "06.png")
+    for flags in (("--dry-run",), ()):
+        found = report(project, *flags)
+        assert [Path(name).name for name in found["blurred"]] == ["07.png"]
+        small = next(each for each in found["steps"] if each["step"] == "enlarged")
+        assert [Path(name).name for name in small["sources"]] == ["06.png", "07.png"]
+        assert found["family"] == "sd15"
+        assert found["resolutions"]
+    assert "07.png (" in start(project, "--dry-run").stdout
+
+
+def test_what_is_next_can_be_typed(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(project.parent)
+    shown = start(project).stdout
+    assert "next: lorabake run clean/recipe.toml" in shown
+    (project / "base.safetensors").unlink()
+    shown = start(project, to="other").stdout
+    assert "G4.7" in shown
+    assert "`lorabake check other/recipe.toml`" in shown
+
+
+def test_a_smaller_jpeg_is_estimated_by_its_source(project: Path, tmp_path: Path) -> None:
+    for number in range(8):
+        (project / "pictures" / f"{number:02}.png").unlink()
+        picture(number, (3000, 2400)).save(project / "pictures" / f"{number:02}.jpg", quality=60)
+    found = report(project)
+    assert steps(found)["reduced"] == 8
+    real = sum(path.stat().st_size for path in (tmp_path / "clean" / "pictures").iterdir())
+    originals = sum(path.stat().st_size for path in (project / "pictures").iterdir())
+    assert real / 2 <= found["estimated_bytes"] <= originals
+
+
+def test_a_new_tag_is_spelled_as_the_folder_does(project: Path, tmp_path: Path) -> None:
+    for number in range(8):
+        (project / "pictures" / f"{number:02}.txt").write_text("lumtower, lighthouse, blue_sky, long_hair")
+    clear = picture(7).convert("RGBA")
+    clear.putalpha(Image.linear_gradient("L").resize(clear.size))
+    clear.save(project / "pictures" / "07.png")
+    report(project)
+    assert (tmp_path / "clean" / "pictures" / "07.txt").read_text("utf-8").endswith("_background")
+
+
+def test_the_plainest_name_of_duplicates_stays(project: Path, tmp_path: Path) -> None:
+    data = (project / "pictures" / "07.png").read_bytes()
+    for name in ("07 (1)", "00 copy of 07"):
+        (project / "pictures" / f"{name}.png").write_bytes(data)
+        (project / "pictures" / f"{name}.txt").write_text("lumtower, lighthouse", "utf-8")
+    assert reasons(report(project))["duplicate"] == 2
+    assert (tmp_path / "clean" / "pictures" / "07.png").exists()
+
+
 def test_a_repeat_makes_only_what_changed(project: Path, tmp_path: Path) -> None:
     report(project)
     first = content(tmp_path / "clean")

@@ -15,7 +15,7 @@ from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.guide.defaults import resolve_family, resolve_network_type, resolve_optimizer
 from lorabake_schemas.guide.tags import TagIndex
 from lorabake_schemas.machine import BaseFacts, MachineFacts
-from lorabake_schemas.messages import Message
+from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.options import Option
 from lorabake_schemas.plan import Plan
 from lorabake_schemas.recipe import Recipe
@@ -100,6 +100,11 @@ class RuleHit(NamedTuple):
     file: str | None = None
     severity: Severity | None = None
     paste: tuple[str, ...] = ()
+
+
+def or_in_copy(fix: Message, command: str = "lorabake prepare RECIPE --to FOLDER") -> Message:
+    """What to do about a fault that a clean copy of the images does not have."""
+    return msg("{fix}; or do it in a copy: `{command}`", fix=fix, command=command)
 
 
 RuleCheck = Callable[[RuleContext], Iterable[RuleHit]]

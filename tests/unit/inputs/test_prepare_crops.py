@@ -16,6 +16,14 @@ def written(tmp_path: Path, name: str, text: str) -> Path:
     return path
 
 
+@pytest.mark.parametrize("name", ["a.csv", "a.toml"])
+def test_another_encoding_is_one_plain_message(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes("image\ncafé.png\n".encode("utf-16"))
+    with pytest.raises(RecipeError) as caught:
+        read_crops(tmp_path / name)
+    assert "codec" not in str(caught.value)
+
+
 def test_both_forms_say_the_same(tmp_path: Path) -> None:
     table = written(
         tmp_path, "a.csv",
@@ -45,6 +53,10 @@ def test_both_forms_say_the_same(tmp_path: Path) -> None:
         ("a.csv", "image,left,top,right,bottom\na.png,-4,0,80,96\n"),
         ("a.csv", "image,left\n,4\n"),
         ("a.csv", 'image,left\n"a.png,4\n'),
+        ("a.csv", "image,box\na.png,0 0 64 96\n"),
+        ("a.csv", "image,left,top,right,bottom,tag\na.png,0,0,64,96,x\n"),
+        ("a.toml", '[[crop]]\nimage = "a"\nbbox = [0, 0, 64, 64]'),
+        ("a.toml", '[[crops]]\nimage = "a"\n[[crop]]\nimage = "a"'),
         ("a.toml", "oops"),
         ("a.toml", "crop = 3"),
         ("a.toml", "crop = [3]"),

@@ -304,6 +304,41 @@ def test_an_answer_that_no_recipe_takes(key: str, good: str, bad: str) -> None:
     assert find_answer_fault(key, bad)
 
 
+def test_no_name_is_an_option(tmp_path: Path) -> None:
+    assert find_answer_fault("name", "-rf") is not None
+    draft, path = start(draw(tmp_path / "-rf", 3), tmp_path)
+    assert not path.name.startswith("-")
+    order = InitOrder(tmp_path / "-rf", Path("-rf.toml"), tmp_path)
+    write_draft(order, draft)
+    assert "lorabake check ./-rf.toml" in (tmp_path / "-rf.toml").read_text("utf-8")
+
+
+def test_an_existing_recipe_names_the_option_for_another(tmp_path: Path) -> None:
+    draft, _ = start(draw(tmp_path / "set", 3), tmp_path)
+    with pytest.raises(MachineError) as caught:
+        write_draft(InitOrder(tmp_path / "set", None, tmp_path), draft)
+    assert "-o" in str(caught.value.hint)
+
+
+def test_a_name_that_no_recipe_can_have_is_named(tmp_path: Path) -> None:
+    draw(tmp_path / "set" / "b\udcffd", 3)
+    with pytest.raises(RecipeError, match="dcff"):
+        start(tmp_path / "set", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["a", "x", "zk"])
+def test_a_short_folder_name_is_no_unknown_word(tmp_path: Path, name: str) -> None:
+    _, path = start(draw(tmp_path / name, 3), tmp_path)
+    assert read(path)["concept"][0]["token"] == f"{name}lora"
+
+
+def test_tags_that_nothing_shows_are_assumed(tmp_path: Path) -> None:
+    draft, path = start(draw(tmp_path / "set", 3), tmp_path)
+    order = InitOrder(tmp_path / "set", None, tmp_path)
+    found = look_around(order, ScanOptions())
+    assert make_init_report(path, found, draft, check(path)).tags == ("natural",)
+
+
 @pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
 def test_captions_in_another_encoding_are_not_called_missing(tmp_path: Path, encoding: str) -> None:
     write_base(tmp_path / "base.safetensors")

@@ -47,6 +47,7 @@ _GESTURES = frozenset({"pose", "gesture", "expression", "concept", "action", "ef
 # Under [captions] if all folders agree, else under each [[concept]].
 SHARED_KEYS = ("caption_extension", "enable_wildcard", "shuffle_caption", "keep_tokens_separator", "keep_tokens")
 NO_TEXT = frozenset({CaptionProblem.MISSING, CaptionProblem.EMPTY, CaptionProblem.SPACES})
+MIN_TOKEN = 3  # characters of a made-up token; CLIP has a token for every shorter word (ours)
 Namer = Callable[[Path], str]
 
 
@@ -76,6 +77,8 @@ class Draft:
 
 def find_answer_fault(key: str, value: str) -> Message | None:
     """Why a recipe does not take this answer, None if it does."""
+    if key == "name" and value.startswith("-"):
+        return msg('starts with "-", so commands would take its recipe for an option')
     kind: Any = {"family": Family, "kind": RecipeKind, "name": RunName, "model": FilePath}.get(key, Tag)
     try:
         TypeAdapter[object](kind).validate_python(value)
@@ -174,7 +177,8 @@ def _default_token(found: FoundDataset, is_known: IsKnown) -> str:
     plain = name and re.sub(r"\W+", "", name.casefold())
     if not plain or is_structure(found.root.name):
         return DEFAULT_TOKEN
-    return make_unknown_word(plain) if is_known(plain) or is_common_tag(plain) else plain
+    known = len(plain) < MIN_TOKEN or is_known(plain) or is_common_tag(plain)
+    return make_unknown_word(plain) if known else plain
 
 
 def choose_name(found: FoundDataset, drafts: Sequence[ConceptDraft], answers: Answers) -> str:
@@ -182,7 +186,7 @@ def choose_name(found: FoundDataset, drafts: Sequence[ConceptDraft], answers: An
     tokens = {each.token for each in drafts}
     names = (answers.name, tokens.pop() if len(tokens) == 1 else None, found.root.name, found.root.parent.name)
     for at, name in enumerate(names):
-        plain = re.sub(r"[^\w .+()-]+|^\.+", "", name or "").strip()[:60].strip()
+        plain = re.sub(r"[^\w .+()-]+", "", name or "").lstrip(".- ")[:60].strip()
         if plain and (at < 2 or not is_structure(plain)):
             return plain
     return "my-lora"

@@ -107,6 +107,7 @@ def prepare(recipe: Path, to: Path, flags: PrepareFlags, no_cache: bool, choice:
     from lorabake.commands.runs import open_hasher
     from lorabake.errors import InterruptedRunError
     from lorabake.jobs.prepare.plan import plan_preparation
+    from lorabake.runs.folders import display_path
 
     look, layout = CheckOptions(cache=not no_cache), make_text_layout()
     examination = run_check(recipe, look)
@@ -125,7 +126,7 @@ def prepare(recipe: Path, to: Path, flags: PrepareFlags, no_cache: bool, choice:
         if asking and not confirm(msg("Do this?"), layout):
             sys.exit(InterruptedRunError.exit_code)
         done = _execute(plan, hasher, _open_upscaler(plan, choice))
-    checked = run_check(plan.root / plan.recipe_name, look)
+    checked = run_check(Path(display_path(plan.root / plan.recipe_name, Path.cwd())), look)
     report = make_report(plan, done, checked)
     write_out(report.model_dump_json(indent=2) if as_json else describe_result(report, planned, checked, layout))
     failed = report.errors or any(file.reason == "unreadable" for file in report.left_out)

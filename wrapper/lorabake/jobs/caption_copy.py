@@ -12,7 +12,7 @@ from lorabake.errors import MachineError
 from lorabake.inputs.captions import caption_path
 from lorabake.jobs.caption_edits import EditPlan
 from lorabake.jobs.dataset_places import refuse_little_space, refuse_places
-from lorabake.jobs.prepare.recipe import NewPlaces, rewrite_recipe
+from lorabake.jobs.prepare.recipe import NewPlaces, rewrite_recipe, write_named_schema
 from lorabake.recipe.paths import resolve_run_paths
 from lorabake.util.files import (
     copy_into,
@@ -56,6 +56,7 @@ def copy_dataset(plan: EditPlan, read: CaptionedRecipe, place: Path) -> Path:
         places = _copy_folders(plan, read, part, place)
         text = rewrite_recipe(replace(read.loaded, source=b""), place, read.loaded.folder, places)
         write_bytes(part / read.loaded.path.name, text.encode(), within=part, durable=True)
+        write_named_schema(text, part)
         remove_file(part / _MARK, within=part)
         move_file(part, place, within=place.parent)
     except OSError as error:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from lorabake.analysis.draft import Draft, draft_recipe
 from lorabake.analysis.draft_base import ModelChoice
@@ -20,7 +23,14 @@ from lorabake.util.files import TOML_LIMIT, exists, is_file, open_file, reason
 from lorabake.util.path_case import recipe_relative_path
 from lorabake_schemas.dataset import IMAGE_EXTENSIONS
 from lorabake_schemas.guide.rules.dataset import FOLDER_PROBLEMS
-from lorabake_schemas.messages import literal, msg, shorten_list
+from lorabake_schemas.messages import escape_undecodable, literal, msg, shorten_list
+
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def format_argument(path: str) -> str:
+    """A path as a command takes it: one that starts with a hyphen would be an option."""
+    return f"./{path}" if path.startswith("-") else path
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,12 +126,24 @@ def write_draft(order: InitOrder, draft: Draft) -> Path:
     path = order.output or Path(name)
     if path.is_dir():
         path /= name
-    check = f"Check it, then train: lorabake check {path.name} && lorabake run {path.name}"
+    shown = format_argument(path.name)
+    check = f"Check it, then train: lorabake check {shown} && lorabake run {shown}"
     try:
         text = write_recipe(draft.content, [*draft.head, check], draft.comments)
         text.encode()
     except UnicodeError as error:
-        said = msg("the name of a file or folder is not valid UTF-8, so a recipe cannot contain it")
+        name = escape_undecodable(_find_undecodable(draft.content))
+        said = msg("{name} is not valid UTF-8, so a recipe cannot contain it", name=name)
         raise RecipeError(said, hint=msg("rename it")) from error
-    create_recipe_file(order.here / path, text)
+    create_recipe_file(order.here / path, text, msg("choose another file with -o"))
     return path
+
+
+def _find_undecodable(content: object) -> str:
+    """The first text of a recipe that is no UTF-8, empty if there is none."""
+    if isinstance(content, str):
+        return "" if content.isascii() or not _HALF.search(content) else content
+    table = isinstance(content, Mapping)
+    inner = cast("Mapping[str, object]", content).values() if table else content
+    found = map(_find_undecodable, cast("Iterable[object]", inner)) if table or isinstance(inner, list | tuple) else ()
+    return next(filter(None, found), "")

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from lorabake.errors import MachineError
 from lorabake.recipe.editor_schema import SCHEMA_LINE, write_recipe_schema
 from lorabake.util.files import create_bytes, disk_error
-from lorabake_schemas.messages import INVISIBLE_CHARACTERS, escape_invisible, literal, msg
+from lorabake_schemas.messages import INVISIBLE_CHARACTERS, Message, escape_invisible, literal, msg
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.recipe_keys import TABLE_ARRAYS, unwrap_model
 
@@ -48,15 +48,15 @@ def write_recipe(content: Raw, head: Sequence[str] = (), comments: Mapping[KeyPa
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def create_recipe_file(path: Path, text: str) -> None:
-    """Write a recipe to a new file, and the schema for editors next to it.
+def create_recipe_file(path: Path, text: str, other: Message | None = None) -> None:
+    """Write a recipe to a new file, and the schema for editors next to it. ``other`` is how to choose another file.
 
     Raises MachineError when the file exists or cannot be written.
     """
     try:
         create_bytes(path, text.encode())
     except FileExistsError as error:
-        hint = msg("choose another file")
+        hint = other or msg("choose another file")
         raise MachineError(msg("{path} already exists and was not changed", path=str(path)), hint) from error
     except OSError as error:
         said = msg("cannot write {path}: {why}", path=str(path), why=literal(error.strerror or str(error)))

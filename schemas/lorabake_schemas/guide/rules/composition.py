@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from lorabake_schemas.dataset import ImageFacts
-from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit, or_in_copy, rule
 from lorabake_schemas.guide.rules.dataset import get_caption_names, summarize_names
 from lorabake_schemas.guide.rules.tag_counts import (
     MIN_CAPTIONS,
@@ -94,7 +94,10 @@ def large_sheets(situation: RuleContext) -> Iterator[RuleHit]:
                     "{n} sheets of several views are much larger than the training resolution: {names}",
                     names=summarize_names(_list_image_names(sheets)),
                 ),
-                msg("cut it into separate images, so that each view keeps its detail"),
+                or_in_copy(
+                    msg("cut it into separate images, so that each view keeps its detail"),
+                    "lorabake prepare RECIPE --to FOLDER --crops FILE",
+                ),
                 file=sheets[0][0].name,
             )
 

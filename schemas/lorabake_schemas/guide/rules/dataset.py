@@ -11,7 +11,7 @@ from lorabake_schemas.bucket_fit import Size
 from lorabake_schemas.dataset import IMAGE_EXTENSIONS, FolderFacts, ImageFacts, parse_repeat_folder
 from lorabake_schemas.guide.defaults import group_concepts
 from lorabake_schemas.guide.folder_names import read_folder_names
-from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, or_in_copy, rule
 from lorabake_schemas.guide.resolutions import list_training_resolutions
 from lorabake_schemas.guide.tags import FolderTags
 from lorabake_schemas.messages import Message, literal, msg, nmsg, shorten_list
@@ -152,7 +152,7 @@ def _describe_unread_files(folder: FolderFacts) -> tuple[Message, Message]:
         return said, msg("remove the dot at the start of their names")
     if all(name.lower().endswith(IMAGE_EXTENSIONS) for name in folder.ignored):
         return said, _suggest_rename(folder.ignored)
-    return said, msg("convert them to PNG or JPEG with a lowercase extension")
+    return said, or_in_copy(msg("convert them to PNG or JPEG with a lowercase extension"))
 
 
 def _describe_non_folder(path: str) -> tuple[Message, Message]:
@@ -287,10 +287,12 @@ def skipped_images(situation: RuleContext) -> Iterator[RuleHit]:
                     "sd-scripts skips {n} files: {names}",
                     names=summarize_names(others),
                 ),
-                nmsg(
-                    len(others),
-                    "convert it to PNG or JPEG, or move it elsewhere",
-                    "convert them to PNG or JPEG, or move them elsewhere",
+                or_in_copy(
+                    nmsg(
+                        len(others),
+                        "convert it to PNG or JPEG, or move it elsewhere",
+                        "convert them to PNG or JPEG, or move them elsewhere",
+                    )
                 ),
                 file=others[0],
             )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from lorabake_schemas.dataset import DuplicateGroup, ImageRef
 from lorabake_schemas.guide.defaults import group_concepts
-from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, or_in_copy, rule
 from lorabake_schemas.guide.rules.dataset import format_table_name, iter_folders, summarize_names
 from lorabake_schemas.messages import Message, join_list, literal, msg, nmsg
 
@@ -50,7 +50,7 @@ def duplicate_images(situation: RuleContext) -> Iterator[RuleHit]:
             fix = msg(
                 "keep one of each; to give an image more weight, put it in a separate folder with its own num_repeats"
             )
-            yield RuleHit(where, message, fix, file=_get_first_name(found, near=False))
+            yield RuleHit(where, message, or_in_copy(fix), file=_get_first_name(found, near=False))
         if alike:
             message = nmsg(
                 len(alike),

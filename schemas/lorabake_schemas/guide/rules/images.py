@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from lorabake_schemas.bucket_fit import BucketFit, SubsetFits
 from lorabake_schemas.dataset import FORMAT_EXTENSIONS, FolderFacts, FolderTable, ImageFacts
 from lorabake_schemas.guide.defaults import uses_alpha_mask
-from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, or_in_copy, rule
 from lorabake_schemas.guide.rules.dataset import iter_folders, summarize_items
 from lorabake_schemas.messages import Message, msg, nmsg
 
@@ -69,7 +69,9 @@ def exif_rotation(situation: RuleContext) -> Iterator[RuleHit]:
                 all=len(folder.images),
                 names=_summarize_image_names(turned),
             ),
-            msg("to rotate them permanently, open and save them in an image editor, or convert them to PNG"),
+            or_in_copy(
+                msg("to rotate them permanently, open and save them in an image editor, or convert them to PNG")
+            ),
             file=turned[0].name,
         )
 
@@ -85,7 +87,7 @@ def high_bit_depth(situation: RuleContext) -> Iterator[RuleHit]:
                 "{n} grayscale images have 16 or 32 bits and would be trained as all white: {names}",
                 names=_summarize_image_names(wide),
             ),
-            msg("save with 8 bits per channel"),
+            or_in_copy(msg("save with 8 bits per channel")),
             file=wide[0].name,
         )
 
@@ -101,7 +103,7 @@ def cmyk_images(situation: RuleContext) -> Iterator[RuleHit]:
                 "{n} images are in CMYK, so their colors will shift: {names}",
                 names=_summarize_image_names(print_),
             ),
-            msg("save as RGB in an image editor, which applies the color profile"),
+            or_in_copy(msg("save as RGB in an image editor, which applies the color profile")),
             file=print_[0].name,
         )
 
@@ -179,7 +181,7 @@ def transparent_images(situation: RuleContext) -> Iterator[RuleHit]:
                 all=len(folder.images),
                 names=names,
             )
-            fix = msg("add a solid background (vary its color) and tag it")
+            fix = or_in_copy(msg("add a solid background (vary its color) and tag it"))
         else:
             message = msg(
                 "images that declare transparency, whose hidden colors would be trained: {names} ({n} of {all})",

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lorabake.commands.output.findings import format_report, make_check_report
 from lorabake.commands.output.layout import TextLayout
+from lorabake.jobs.init import format_argument
 from lorabake_schemas.dataset import CaptionProblem
 from lorabake_schemas.init_report import InitAssumption, InitFolder, InitReport
 from lorabake_schemas.messages import Message, join_list, literal, msg, nmsg
@@ -28,7 +29,6 @@ STYLES: dict[TagStyle, Message] = {
 ROLES = {"regularization": msg("regularization images"), "masks": msg("masks"), "other": msg("not used")}
 UNREADABLE = frozenset({CaptionProblem.NOT_UTF8, CaptionProblem.UNREADABLE})
 MODEL_RULE = "G4.7"
-PREPARED_RULES = frozenset({"G2.2", "G2.3", "G4.9", "S12", "S19.sizes"})  # what a clean copy does not have
 
 
 def make_init_report(path: Path, found: FoundDataset, draft: Draft, result: CheckResult) -> InitReport:
@@ -54,10 +54,17 @@ def make_init_report(path: Path, found: FoundDataset, draft: Draft, result: Chec
         folder=str(found.root),
         model=draft.model.model,
         folders=tuple(folders),
+        tags=() if any(each.captioned for each in draft.concepts) else _get_tags(draft),
         assumed=tuple(InitAssumption(key=q.key, question=q.text, answer=q.default) for q in draft.questions),
         unread=dict(found.unread),
         check=make_check_report(result),
     )
+
+
+def _get_tags(draft: Draft) -> tuple[str, ...]:
+    """base.tags, which only captions show."""
+    tags = draft.content["base"]["tags"]
+    return (tags,) if isinstance(tags, str) else tuple(tags)
 
 
 def _relative(path: Path, root: Path) -> str:
@@ -78,6 +85,8 @@ def format_init(report: InitReport, result: CheckResult, layout: TextLayout) -> 
         names = join_list([literal(f"{count} {ending}") for ending, count in report.unread.items()], ", ")
         found.append(msg("not read by sd-scripts: {names}", names=names))
     assumed = [literal(f"{each.key} = {each.answer}") for each in report.assumed if each.answer]
+    if report.tags:
+        assumed.append(literal(f"tags = {' '.join(report.tags)}"))
     if assumed:
         values = join_list(assumed, ", ")
         found.append(msg("assumed: {values} (change them in the recipe if they are wrong)", values=values))
@@ -106,16 +115,12 @@ def _describe_folder(folder: InitFolder, root: str) -> Message:
 
 
 def _next_steps(report: InitReport, result: CheckResult, layout: TextLayout) -> Sequence[str]:
-    check, run, caption = (shlex.join(["lorabake", verb, report.recipe]) for verb in ("check", "run", "caption"))
+    recipe = format_argument(report.recipe)
+    check, run, caption = (shlex.join(["lorabake", verb, recipe]) for verb in ("check", "run", "caption"))
     steps = list[Message]()
     if not any(folder.captions or folder.unreadable for folder in report.folders if folder.role == "concept"):
         steps.append(
             msg("to write captions with a tagger or from a template: {command}", command=literal(f"{caption} --help"))
-        )
-    if any(finding.rule in PREPARED_RULES for finding in result.findings):
-        command = shlex.join(["lorabake", "prepare", report.recipe, "--to", "clean"])
-        steps.append(
-            msg("to make a clean copy of the images, converted where needed: {command}", command=literal(command))
         )
     others = [finding for finding in result.errors if finding.rule != MODEL_RULE]
     if others:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from lorabake.commands.output.findings import format_report, format_summary
+from lorabake.commands.output.findings import format_report
 from lorabake.commands.output.layout import align_rows, format_file_size
 from lorabake.inputs.prepare.folder import MANIFEST_NAME
 from lorabake.jobs.prepare.execute import list_left_out
 from lorabake.runs.folders import display_path
+from lorabake_schemas.families.registry import get_family
 from lorabake_schemas.findings import Severity
 from lorabake_schemas.messages import Message, escape_undecodable, literal, msg, nmsg, shorten_list
 from lorabake_schemas.prepared import (
@@ -87,6 +89,7 @@ def make_report(
     steps = dict[tuple[PreparedKind, PreparedStep], list[str]]()
     for kind, step, source in _list_done_steps(done) if done else _list_planned_steps(plan):
         steps.setdefault((kind, step), []).append(source)
+    family, resolutions = plan.sizes
     left_out, state = list_left_out(plan, done), done.state if done else plan.state
     reasons = Counter(file.reason for file in left_out)
     copied = sum(not file.steps for image in done.manifest.images for file in image.files[:1]) if done else None
@@ -108,6 +111,13 @@ def make_report(
         reasons=tuple(ReasonCount(reason=why, files=reasons[why]) for why in REASON_LABELS if reasons[why]),
         left_out=left_out,
         estimated_bytes=plan.size,
+        family=family,
+        resolutions=tuple(resolutions),
+        blurred={
+            escape_undecodable(source): round(times, 1)
+            for folder in plan.folders
+            for source, times in folder.blurred.items()
+        },
         made=done.made if done else 0,
         kept=len(state.kept),
         removed=len(state.surplus),
@@ -158,6 +168,11 @@ def describe_plan(report: PrepareReport, layout: TextLayout) -> str:
     if report.left_files:
         left = shorten_list(report.left_files, MAX_NAMES_SHOWN, literal)
         lines += layout.paragraph(msg("no longer needed, but edited since and left as they are: {names}", names=left))
+    lines += _list_blurred(report, layout)
+    if report.family:
+        sizes = ", ".join(f"{width} x {height}" for width, height in report.resolutions)
+        family = literal(get_family(report.family).label)
+        lines.append(layout(msg("sizes are for {family} at {sizes}", family=family, sizes=sizes)))
     size = format_file_size(report.estimated_bytes)
     said = msg("the new folder takes about {size}; the original is not changed", size=size)
     return "\n".join([*lines, layout(said)])
@@ -179,12 +194,27 @@ def describe_result(report: PrepareReport, planned: PrepareReport, checked: Chec
     lines.append(
         layout(msg("what was done to each file: {path}", path=display_path(Path(report.manifest or ""), here)))
     )
-    summary = (
-        format_report(checked, layout)
-        if report.errors
-        else "\n".join(layout.paragraph(format_summary(checked, layout)))
+    lines += _list_blurred(report, layout)
+    path = str(checked.loaded.path)
+    if report.errors:
+        check = shlex.join(["lorabake", "check", path])
+        step = msg("next: fix the errors, then run `{command}`", command=check)
+    else:
+        step = msg("next: {command}", command=shlex.join(["lorabake", "run", path]))
+    return "\n".join([*lines, "", format_report(checked, layout), *layout.paragraph(step)])
+
+
+def _list_blurred(report: PrepareReport, layout: TextLayout) -> list[str]:
+    """The advice of G2.16, which the new sizes hide."""
+    if not report.blurred:
+        return []
+    names = shorten_list(
+        [msg("{name} ({n:.1f}x)", name=Path(source).name, n=times) for source, times in report.blurred.items()],
+        MAX_NAMES_SHOWN,
+        lambda each: each,
     )
-    return "\n".join([*lines, "", summary])
+    said = msg("enlarged so much that they are blurred: {names}; replace them, or pass --upscaler", names=names)
+    return layout.paragraph(said)
 
 
 def _list_counts(report: PrepareReport, layout: TextLayout) -> list[str]:
@@ -227,5 +257,5 @@ def _name_file(file: LeftOutFile) -> Message:
     if file.detail is None:
         return literal(name)
     if file.reason == "duplicate":
-        return msg("{name} = {other}", name=name, other=file.detail)
+        return msg("{name} ({other} stays)", name=name, other=file.detail)
     return msg("{name} ({problem})", name=name, problem=file.detail)

@@ -23,7 +23,8 @@ def ask(question: Question, layout: TextLayout) -> str:
     text = layout(question.text)
     if question.choices:
         text += f" ({', '.join(question.choices)})"
-    shown = f" {bold(f'[{layout(question.default)}]')}" if question.default else ""
+    preset = layout(question.default or msg("Enter: later"))
+    shown = f" {bold(f'[{preset}]')}"
     while True:
         with suppress(OSError, ValueError):
             write_to(sys.stderr, f"{text}{shown}: ")

@@ -15,17 +15,19 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from lorabake.errors import RecipeError
 from lorabake.util.files import read_text, read_toml, reason
-from lorabake_schemas.messages import Message, literal, msg
+from lorabake_schemas.messages import Message, literal, msg, shorten_list
 
 CROPS_LIMIT = 16 << 20  # bytes
 SIDES = ("left", "top", "right", "bottom")
+CSV_KEYS = ("image", *SIDES, "caption", "tags")
+TOML_KEYS = ("image", "box", "caption", "tags")
 MIN_SIDE = 32  # pixels; nothing can be learned from less
 Box = tuple[int, int, int, int]
 
@@ -47,6 +49,8 @@ def read_crops(path: Path) -> tuple[Crop, ...]:
         rows = list(_iter_toml(path) if path.suffix.lower() == ".toml" else _iter_csv(path))
     except OSError as error:
         raise RecipeError(msg("cannot read {path}: {why}", path=path, why=reason(error))) from error
+    except UnicodeDecodeError as error:
+        raise RecipeError(msg("{path}: {why}", path=path, why=msg("it is not UTF-8"))) from error
     except (ValueError, csv.Error) as error:
         raise RecipeError(msg("{path}: {why}", path=path, why=literal(str(error)))) from error
     return tuple(_read_crop(row, place) for row, place in rows)
@@ -54,6 +58,7 @@ def read_crops(path: Path) -> tuple[Crop, ...]:
 
 def _iter_csv(path: Path) -> Iterator[tuple[Mapping[str, Any], Message]]:
     table = csv.DictReader(io.StringIO(read_text(path, CROPS_LIMIT).removeprefix("\ufeff")), strict=True)
+    _refuse_unknown(path, table.fieldnames or (), CSV_KEYS)
     if "image" not in (table.fieldnames or ()):
         raise RecipeError(
             msg("{path}: the first line has no column called image", path=path),
@@ -79,14 +84,31 @@ def _to_int(text: str | None) -> object:
 
 
 def _iter_toml(path: Path) -> Iterator[tuple[Mapping[str, Any], Message]]:
-    entries: object = read_toml(path, CROPS_LIMIT).get("crop")
+    content = read_toml(path, CROPS_LIMIT)
+    _refuse_unknown(path, content, ("crop",))
+    entries: object = content.get("crop")
     if not isinstance(entries, list):
         raise RecipeError(msg("{path}: it has no [[crop]]", path=path))
     for number, entry in enumerate(cast("list[object]", entries), 1):
         place = msg("{path}, crop {number}", path=path, number=number)
         if not isinstance(entry, dict):
             raise RecipeError(msg("{place}: it is not a table", place=place))
+        _refuse_unknown(place, cast("dict[str, Any]", entry), TOML_KEYS)
         yield cast("dict[str, Any]", entry), place
+
+
+def _refuse_unknown(place: Message | Path, names: Iterable[str], known: Sequence[str]) -> None:
+    """Raises RecipeError for keys or columns that have no effect."""
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise RecipeError(
+            msg("{place}: unknown key or column: {names}", place=place, names=shorten_list(unknown, 3, _quote)),
+            hint=msg("use {names}", names=", ".join(known)),
+        )
+
+
+def _quote(name: str) -> Message:
+    return literal(f'"{name}"')
 
 
 def _read_crop(row: Mapping[str, Any], place: Message) -> Crop:

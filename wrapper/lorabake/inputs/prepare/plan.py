@@ -26,6 +26,7 @@ from lorabake_schemas.messages import Message, escape_undecodable, literal, msg
 from lorabake_schemas.prepared import LeftOutFile, LeftOutReason, PreparedStep
 
 CAPTION_LIMIT = 16 << 20  # bytes
+BLURRED = 2.0  # times that an image is enlarged without weights; above it lacks detail (ours)
 MAX_STEM_BYTES = 180  # a file name has 255 at most, with its extension and what it is called until it is complete
 # Modes whose meaning Pillow's RGB keeps; of the others a rewritten image says that its color space changed.
 PLAIN_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX"})
@@ -69,12 +70,14 @@ class FolderRequest:
 @dataclass(frozen=True, slots=True)
 class FolderPlan:
     """The jobs for a folder, in the order of its images, and what is left out. ``names`` has the jobs of each image
-    by its name in the folder. ``size`` is about how many bytes the new folder takes."""
+    by its name in the folder. ``size`` is about how many bytes the new folder takes. ``blurred`` are the images that
+    are enlarged so much that they lack detail, and how many times."""
 
     jobs: tuple[ImageJob, ...]
     left_out: tuple[LeftOutFile, ...]
     names: Mapping[str, Sequence[ImageJob]]
     size: int
+    blurred: Mapping[str, float] = field(default_factory=dict[str, float])
 
 
 class CropError(Exception):
@@ -102,6 +105,7 @@ class _Planner:
         self.other_captions = _group_captions(self.facts)
         self.masks = _list_masks(asked.masks)
         self.size = 0.0
+        self.blurred = dict[str, float]()
 
     def plan(self) -> FolderPlan:
         asked, facts = self.asked, self.facts
@@ -115,7 +119,7 @@ class _Planner:
                 names[image.name] = self._plan_image(image)
                 jobs += names[image.name]
         self._note_rest(jobs)
-        return FolderPlan(tuple(jobs), tuple(self.left_out), names, int(self.size))
+        return FolderPlan(tuple(jobs), tuple(self.left_out), names, int(self.size), self.blurred)
 
     def _path(self, name: str) -> str:
         return f"{self.asked.root}{os.sep}{name}"
@@ -192,7 +196,9 @@ class _Planner:
         )
         if job.mask:
             job = replace(job, mask_path=f"{asked.masks_name}/{new_stem}.png")
-        self._estimate(job, target.size if target else shown)
+        self._estimate(job, image, target.size if target else shown)
+        if target is not None and not job.upscaler and target.size[0] > BLURRED * shown[0]:
+            self.blurred[job.source] = target.size[0] / shown[0]
         return self._with_caption(job, image, crop, new_stem)
 
     def _choose_extension(self, image: ImageFacts, *, rewrite: bool) -> tuple[str, list[PreparedStep]]:
@@ -232,13 +238,19 @@ class _Planner:
         numbers = self.numbers.setdefault(plain.casefold(), count(2))
         return (f"{plain}-{number}" for number in numbers)
 
-    def _estimate(self, job: ImageJob, size: Size) -> None:
-        if job.rewrite:
-            each = JPEG_BYTES_PER_PIXEL if job.path.endswith(".jpg") else PNG_BYTES_PER_PIXEL
-            self.size += size[0] * size[1] * each
-        else:
-            with suppress(OSError):
-                self.size += os.stat(job.source).st_size  # noqa: PTH116 - as above
+    def _estimate(self, job: ImageJob, image: ImageFacts, size: Size) -> None:
+        """Add what the image takes: a file of the same format has about as much for each pixel as its source, a smaller
+        one a little more, and a JPEG is saved at a high quality."""
+        own = 0
+        with suppress(OSError):
+            own = os.stat(job.source).st_size  # noqa: PTH116 - as above
+        jpeg = job.path.endswith(".jpg")
+        each = JPEG_BYTES_PER_PIXEL if jpeg else PNG_BYTES_PER_PIXEL
+        if image.format == ("JPEG" if jpeg else "PNG") and image.width and image.height:
+            each = min(each, 2 * own / (image.width * image.height))
+        whole = size[0] * size[1] * each
+        smaller = job.growth == "reduced" and image.format == _format_of(job.path[-4:])
+        self.size += (min(whole, own) if smaller else whole) if job.rewrite else own
         if job.mask:
             self.size += size[0] * size[1] * 0.1
 

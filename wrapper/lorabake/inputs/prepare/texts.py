@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from lorabake_schemas.guide.tags import TAG_SEPARATOR, CaptionStyle, find_odd_separator, is_sentence, normalize_tag
@@ -22,13 +22,14 @@ _BACKGROUND = re.compile(r"(\w+) background")
 class CaptionRules(NamedTuple):
     """How a folder's captions are read. ``leading`` are the tags that each starts with, none where a caption_prefix
     may have them; ``sentences`` only need them somewhere. With ``wildcard`` every line is a caption. ``mark`` is
-    keep_tokens_separator."""
+    keep_tokens_separator. With ``underscores`` a new tag has them instead of spaces."""
 
     separator: str = TAG_SEPARATOR
     leading: tuple[str, ...] = ()
     sentences: bool = False
     wildcard: bool = False
     mark: str = ""
+    underscores: bool = False
 
 
 PLAIN_CAPTIONS = CaptionRules()
@@ -129,6 +130,12 @@ def _place_leading(text: str, rules: CaptionRules, *, only_if_missing: bool = Fa
     return f" {rules.mark} ".join(between.join(part) for part in left)
 
 
+def has_underscores(texts: Iterable[str], separator: str) -> bool:
+    """Whether more tags of several words are written with underscores than with spaces."""
+    tags = [tag.strip() for text in texts for tag in text.split(separator) if not is_sentence(tag)]
+    return sum("_" in tag for tag in tags) > sum(" " in tag for tag in tags)
+
+
 def find_named_backgrounds(text: str, separator: str) -> list[str]:
     """The words before "background" in a caption's tags."""
     found = (_BACKGROUND.fullmatch(normalize_tag(tag)) for tag in text.split(separator))
@@ -138,6 +145,7 @@ def find_named_backgrounds(text: str, separator: str) -> list[str]:
 def add_background(text: str, color: str, rules: CaptionRules) -> str:
     """The caption with the tag of its new background, which takes the place of a transparent one."""
     own, between = f"{color} background", f"{rules.separator} "
+    written = own.replace(" ", "_") if rules.underscores else own
 
     def change(line: str) -> str:
         tags = line.split(rules.separator)
@@ -145,7 +153,8 @@ def add_background(text: str, color: str, rules: CaptionRules) -> str:
         if any(normalize_tag(tag) == own for tag in kept):
             return rules.separator.join(kept) if len(kept) < len(tags) else line
         whole = rules.separator.join(kept).rstrip().removesuffix(rules.separator)
-        return f"{whole} {own}" if whole.endswith((".", "!", "?")) else f"{whole}{between}{own}" if whole else own
+        front = f"{whole} " if whole.endswith((".", "!", "?")) else f"{whole}{between}" if whole else ""
+        return f"{front}{written}"
 
     return "\n".join(map(change, text.split("\n"))) if rules.wildcard else change(text)
 

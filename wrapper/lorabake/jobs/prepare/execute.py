@@ -26,6 +26,7 @@ from lorabake.inputs.prepare.metadata import NewEntry, rewrite_metadata
 from lorabake.inputs.prepare.plan import FolderPlan, FolderRequest
 from lorabake.inputs.prepare.work import ImageJob, Place, do_job
 from lorabake.jobs.prepare.plan import Preparation, name_metadata, with_state
+from lorabake.jobs.prepare.recipe import write_named_schema
 from lorabake.util import files
 from lorabake.util.hashing import FileHasher, ProgressCallback
 from lorabake.util.locks import try_lock
@@ -102,6 +103,7 @@ def _prepare(plan: Preparation, progress: ProgressCallback | None, upscale: Upsc
         files=tuple(file for file, _ in extra),
         left_out=tuple(file for folder in plan.folders for file in folder.left_out),
     )
+    write_named_schema(plan.recipe_text, root)
     write_manifest(root, manifest)
     return PreparedDataset(manifest, len(ahead), plan.state)
 

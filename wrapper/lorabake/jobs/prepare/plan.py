@@ -16,7 +16,7 @@ from lorabake.errors import RecipeError
 from lorabake.inputs.prepare.crops import Crop, read_crops
 from lorabake.inputs.prepare.folder import OWN_NAMES, FolderState, KnownFolder, compare_folder, read_known_folder
 from lorabake.inputs.prepare.plan import CropError, FolderPlan, FolderRequest, Target, plan_folder
-from lorabake.inputs.prepare.texts import CaptionRules
+from lorabake.inputs.prepare.texts import CaptionRules, has_underscores
 from lorabake.inputs.prepare.work import ImageJob
 from lorabake.jobs.dataset_places import refuse_little_space, refuse_places
 from lorabake.jobs.prepare.recipe import NewPlaces, rewrite_recipe
@@ -31,6 +31,7 @@ from lorabake_schemas.guide.caption_settings import get_caption_text, has_wildca
 from lorabake_schemas.guide.defaults import group_concepts, list_leading_tags, uses_alpha_mask
 from lorabake_schemas.guide.rules.images import MAX_UPSCALE
 from lorabake_schemas.guide.tags import get_caption_style
+from lorabake_schemas.machine import Family
 from lorabake_schemas.messages import msg
 from lorabake_schemas.recipe import Concept, Recipe, Regularization
 
@@ -73,6 +74,16 @@ class Preparation:
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
     known: KnownFolder = field(default_factory=KnownFolder)
     state: FolderState = NOTHING_MADE
+
+    @property
+    def sizes(self) -> tuple[Family, list[Size]]:
+        """The family and the resolutions that the images are made for."""
+        recipe, base = self.examination.recipe, self.examination.base
+        assert recipe is not None  # noqa: S101 - it was planned
+        assert base is not None  # noqa: S101 - as above
+        profile = build_profile(recipe, base, self.examination.machine)
+        blocks = plan_datasets(recipe, self.examination.dataset, profile)
+        return profile.family.name, sorted({read_bucket_rules(block).resolution for block in blocks})
 
     @property
     def jobs(self) -> list[ImageJob]:
@@ -164,7 +175,7 @@ def _make_requests(
             ),
             facts=parts.facts,
             find_target=_make_target_finder(own if options.resize else ()),
-            rules=_read_rules(part, recipe),
+            rules=_read_rules(part, recipe, parts.facts),
             captions=not (isinstance(part, Concept) and part.captions == "none"),
             alpha=_choose_alpha(part, recipe, options.alpha),
             masks=os.path.abspath(folder / masks) if masks else None,  # noqa: PTH100 - as above
@@ -185,15 +196,17 @@ def _name_folder(wanted: str, taken: set[str], recipe_name: str) -> str:
     return free
 
 
-def _read_rules(part: Concept | Regularization, recipe: Recipe) -> CaptionRules:
+def _read_rules(part: Concept | Regularization, recipe: Recipe, facts: FolderFacts) -> CaptionRules:
     prefixed = bool(get_caption_text(part, recipe, "caption_prefix"))
     leading = list_leading_tags(part) if isinstance(part, Concept) and not prefixed else ()
+    separator = get_caption_style(part, recipe).separator
     return CaptionRules(
-        separator=get_caption_style(part, recipe).separator,
+        separator=separator,
         leading=leading,
         sentences=isinstance(part, Concept) and is_natural(part, recipe),
         wildcard=has_wildcards(part, recipe),
         mark=get_caption_text(part, recipe, "keep_tokens_separator"),
+        underscores=has_underscores((image.caption.text for image in facts.images), separator),
     )
 
 

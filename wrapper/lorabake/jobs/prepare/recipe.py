@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
+from lorabake.inputs.base_model import looks_like_hub_id
+from lorabake.recipe.editor_schema import SCHEMA_LINE, write_recipe_schema
 from lorabake.recipe.load import LoadedRecipe
 from lorabake.recipe.overrides import Override, apply_overrides, make_override
 from lorabake.recipe.paths import resolve_run_paths
@@ -25,7 +27,7 @@ PATH_KEYS: tuple[KeyPath, ...] = (
     ("kohya", "log_tracker_config"),
     ("kohya", "base_weights"),
 )
-# Those that may be a name instead, which nothing of that name on the disk shows.
+# Those that may be a name instead: a Hugging Face id, or one of LyCORIS' presets.
 NAME_OR_PATH_KEYS: tuple[KeyPath, ...] = (("base", "model"), ("base", "vae"), ("network", "preset"))
 
 
@@ -46,6 +48,12 @@ def rewrite_recipe(loaded: LoadedRecipe, root: Path, folder: Path, places: NewPl
     return apply_overrides(text, raw, changes)[0]
 
 
+def write_named_schema(text: str, folder: Path) -> None:
+    """Write the schema for editors next to a recipe that names it."""
+    if SCHEMA_LINE in map(str.strip, text.splitlines()):
+        write_recipe_schema(folder)
+
+
 def _list_dataset_changes(places: NewPlaces) -> Iterator[Override]:
     for key, those in (("images", places.images), ("masks", places.masks), ("metadata_file", places.metadata)):
         for (table, index), name in those.items():
@@ -62,8 +70,15 @@ def _list_path_changes(raw: Mapping[str, Any], root: Path, folder: Path) -> Iter
         if isinstance(value, list) and key[0] == "kohya":
             paths = cast("list[object]", value)
             yield make_override(where, [_move(path, root, folder) if isinstance(path, str) else path for path in paths])
-        elif isinstance(value, str) and (key in PATH_KEYS or exists(folder / value)):
+        elif isinstance(value, str) and (key in PATH_KEYS or _is_path(key, value, folder)):
             yield make_override(where, _move(value, root, folder))
+
+
+def _is_path(key: KeyPath, value: str, folder: Path) -> bool:
+    """Whether the value is no name: by what it looks like, and by what is on the disk."""
+    if value.startswith((".", "~")) or exists(folder / value):
+        return True
+    return value.endswith(".toml") if key == ("network", "preset") else not looks_like_hub_id(value)
 
 
 def _list_written_keys(raw: Mapping[str, Any]) -> set[KeyPath]:
