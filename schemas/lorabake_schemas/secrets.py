@@ -45,7 +45,7 @@ _FORMS = (
 _IN_ADDRESS = re.compile(r"(?<=[?&;])([\w.-]+)=[^&;#\s'\"]+")
 _ADDRESS_SECRETS = ("token", "sig", "signature")
 # In a command line: --NAME value, --NAME=value, NAME=value.
-_ARGUMENT = re.compile(r"(?<![^\s'\"])(?:--?([A-Za-z_][\w.-]*)(?:=|\s+(?!-))|([A-Za-z_][\w.-]*)=)")
+_ARGUMENT = re.compile(r"(?<![^\s'\"\[({,])(?:--?([A-Za-z_][\w.-]*)(?:=|\s+(?!-))|([A-Za-z_][\w.-]*)=)")
 _ARGUMENT_VALUE = re.compile(r"\"[^\"]*\"|'[^']*'|[^\s'\"]+")
 
 

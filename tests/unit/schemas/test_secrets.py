@@ -37,9 +37,10 @@ def test_names_of_other_things(name: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [f"{LONG.replace('hf_', 'hf_x1y2z')}", "https://civitai.com/api/download/1?type=Model&token=x1y2z", "https://u:x1y2z@host/m",
-     "https://x1y2z@host/m", "//u:x1y2z@host/m", "https://h/m?X-Amz-Signature=x1y2z", "https://h/?api_key=x1y2z",
+    [f"{LONG.replace('hf_', 'hf_x1y2z')}", "https://civitai.com/api/download/1?type=Model&token=x1y2z",
+     "https://u:x1y2z@host/m", "https://x1y2z@host/m", "//u:x1y2z@host/m", "https://h/m?X-Amz-Signature=x1y2z", "https://h/?api_key=x1y2z",
      "--num_processes 1 --token x1y2z", "--wandb_api_key=x1y2z", "--mykey 'x1y2z a'", "foo HF_TOKEN=x1y2z --seed 1",
+     "[api_key=x1y2z]",
      "Bearer x1y2zabcdefghijklmnop", "ghp_x1y2zabcdefghijklmnopqrstuvwxyz012345"],
 )  # fmt: skip
 def test_secrets_by_their_form(text: str) -> None:
