@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, cast
 
 from lorabake.util.files import parse_json
 from lorabake.util.safetensors import is_pickle
+from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.messages import Message, msg
 
 Raw = Mapping[str, Any]
@@ -108,7 +109,7 @@ def recognize_text(text: str) -> ForeignKind | None:
             return _recognize_damaged(text)
         return _recognize_json(cast("Raw", found)) if isinstance(found, dict) else None
     launches = any("accelerate" in line and "launch" in line for line in text.splitlines())
-    return SHELL if launches or "train_network.py" in text else _recognize_damaged(text)
+    return SHELL if launches or any(script in text for script in list_scripts()) else _recognize_damaged(text)
 
 
 def _recognize_damaged(text: str) -> ForeignKind | None:
