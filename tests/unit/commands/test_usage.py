@@ -103,7 +103,7 @@ def test_an_option_has_the_same_help_everywhere() -> None:
             # --deep of inspect hashes; --all of ls lists runs, of explain it prints the book, of tags it shows all;
             # --dry-run of what trains shows a command, of what writes it shows files; --with of caption is a program;
             # what --family, --model, --output and --to name is another thing for each command that makes something
-            other = {"deep", "everywhere", "everything", "dry_run", "line", "family", "model", "output", "to"}
+            other = {"deep", "everywhere", "everything", "dry_run", "line", "family", "model", "output", "to", "yes"}
             if isinstance(option, click.Option) and option.name not in other:
                 texts.setdefault(option.opts[-1], set()).add(option.help or "")
     assert {name: found for name, found in texts.items() if len(found) > 1 or not all(found)} == {}

@@ -128,13 +128,10 @@ def write_draft(order: InitOrder, draft: Draft) -> Path:
         path /= name
     shown = format_argument(path.name)
     check = f"Check it, then train: lorabake check {shown} && lorabake run {shown}"
-    try:
-        text = write_recipe(draft.content, [*draft.head, check], draft.comments)
-        text.encode()
-    except UnicodeError as error:
-        name = escape_undecodable(_find_undecodable(draft.content))
-        said = msg("{name} is not valid UTF-8, so a recipe cannot contain it", name=name)
-        raise RecipeError(said, hint=msg("rename it")) from error
+    if wrong := _find_undecodable(draft.content):
+        said = msg("{name} is not valid UTF-8, so a recipe cannot contain it", name=escape_undecodable(wrong))
+        raise RecipeError(said, hint=msg("rename it"))
+    text = write_recipe(draft.content, [*draft.head, check], draft.comments)
     create_recipe_file(order.here / path, text, msg("choose another file with -o"))
     return path
 
