@@ -102,8 +102,9 @@ def test_a_picture_in_the_place_of_its_folder() -> None:
 def test_what_is_only_spelt_wrong_is_renamed_and_the_rest_converted() -> None:
     found = spoken("G2.3", at(folder(ignored=("a.Jpg", "b.gif"))))
     assert [(each.file, each.fix) for each in found] == [
-        ("a.Jpg", "rename a.Jpg to a.jpg"), ("b.gif", or_in_copy(literal("convert it to PNG or JPEG, or move it elsewhere"))),
-    ]  # fmt: skip
+        ("a.Jpg", "rename a.Jpg to a.jpg"),
+        ("b.gif", or_in_copy(literal("convert it to PNG or JPEG, or move it elsewhere"))),
+    ]
     both = ("a.Jpg", "b.pNG")
     fix = "write the extensions in lowercase (rename a.Jpg to a.jpg, and so on)"
     assert spoken("G2.3", at(folder(ignored=both)))[0].fix == fix
