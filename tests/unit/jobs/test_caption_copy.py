@@ -122,7 +122,11 @@ def test_a_copy_in_the_dataset_is_refused(tmp_path: Path, place: str) -> None:
 
 def test_too_little_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = write_project(tmp_path / "set")
-    monkeypatch.setattr("lorabake.util.machine.get_free_disk", lambda _: 10)
+
+    def get_free_disk(_folder: Path) -> int:
+        return 10
+
+    monkeypatch.setattr("lorabake.util.machine.get_free_disk", get_free_disk)
     with pytest.raises(ResourceError):
         copy_dataset(*plan(path), tmp_path / "new")
 

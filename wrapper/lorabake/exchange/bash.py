@@ -388,8 +388,7 @@ class _Condition:
         if end and self.words[0] == "(":
             self.words.pop(0)
             holds = self._read_either()
-            if self.words and self.words[0] == ")":
-                self.words.pop(0)
+            self.words = self.words[1:] if self.words[:1] == [")"] else self.words
             return holds
         words, self.words = self.words[:end], self.words[end:]
         return _compare(words)

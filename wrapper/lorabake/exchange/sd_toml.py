@@ -191,9 +191,10 @@ def read_dataset_tables(raw: Raw) -> tuple[tuple[ForeignDataset, ...], list[Impo
 def _list_tables(value: object, where: str, keys: list[ImportedKey]) -> Iterator[tuple[str, Raw]]:
     """The tables of a list, each with its place; a line for whatever else is there."""
     entries = cast("Sequence[object]", value) if isinstance(value, list) else () if value is None else (value,)
+    listed = isinstance(value, list)
     for number, entry in enumerate(entries):
-        place = f"{where}[{number}]" if isinstance(value, list) else where
-        if isinstance(entry, dict) and isinstance(value, list):
+        place = f"{where}[{number}]" if listed else where
+        if listed and isinstance(entry, dict):
             yield place, cast("Raw", entry)
         else:
             keys.append(ImportedKey(key=place, value=format_value(entry), fate="dropped", why=_NOT_TABLES))

@@ -140,7 +140,9 @@ def _find_undecodable(content: object) -> str:
     """The first text of a recipe that is no UTF-8, empty if there is none."""
     if isinstance(content, str):
         return "" if content.isascii() or not _HALF.search(content) else content
-    table = isinstance(content, Mapping)
-    inner = cast("Mapping[str, object]", content).values() if table else content
-    found = map(_find_undecodable, cast("Iterable[object]", inner)) if table or isinstance(inner, list | tuple) else ()
-    return next(filter(None, found), "")
+    inner: Iterable[object] = ()
+    if isinstance(content, Mapping):
+        inner = cast("Mapping[str, object]", content).values()
+    elif isinstance(content, list | tuple):
+        inner = cast("Iterable[object]", content)
+    return next((wrong for each in inner if (wrong := _find_undecodable(each))), "")

@@ -310,7 +310,7 @@ class _Planner:
     def _note_rest(self, jobs: Sequence[ImageJob]) -> None:
         """What is in the folder and stays behind."""
         facts = self.facts
-        stems = set() if self.asked.captions else {file_stem(_base(image.name)) for image in facts.images}
+        stems: set[str] = set() if self.asked.captions else {file_stem(_base(image.name)) for image in facts.images}
         for name in (*facts.orphans, *facts.others, *facts.miscased):
             if name not in self.used_captions:
                 self._leave_out(name, "unread-caption" if file_stem(name) in stems else "unused-caption")
