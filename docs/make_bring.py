@@ -2,8 +2,7 @@
 
 The pages are written by hand; what follows a `$ lorabake` in them is real. Each page's commands run one after the
 other in a folder with small example files, as on a terminal of 80 columns on a machine that is made up, so a page that
-no longer fits the program is stale (`make docs`). A ``<!-- file: NAME -->`` is followed by that file's content, and a
-``<!-- remove: NAME: TEXT -->`` does what the reader is asked to do: remove the lines that start with a text.
+no longer fits the program is stale (`make docs`). A ``<!-- file: NAME -->`` is followed by that file's content.
 """
 
 from __future__ import annotations
@@ -38,8 +37,7 @@ WIDTH = 80
 CONSOLE = re.compile(r"```console\n\$ (?P<line>lorabake [^\n]*)\n.*?```", re.DOTALL)
 SHOWN_FILE = re.compile(r"(?P<mark><!-- file: (?P<name>\S+) -->\n```\w*\n).*?```", re.DOTALL)
 HEAD = re.compile(r" \| head -(\d+)$")
-REMOVED_LINE = re.compile(r"<!-- remove: (?P<edited>\S+): (?P<text>[^\n]+) -->")
-STEP = re.compile(rf"{CONSOLE.pattern}|{SHOWN_FILE.pattern}|{REMOVED_LINE.pattern}", re.DOTALL)
+STEP = re.compile(rf"{CONSOLE.pattern}|{SHOWN_FILE.pattern}", re.DOTALL)
 FAILED = {2, 3}  # usage, a bug: no page shows that
 SIZES = ((768, 768), (896, 704), (704, 896), (832, 832), (960, 640), (768, 1024))
 
@@ -75,22 +73,11 @@ def _refresh(path: Path, make: Callable[[], None], language: str) -> str:
     def fill(found: re.Match[str]) -> str:
         if found["name"]:
             return f"{found['mark']}{Path(found['name']).read_text(encoding='utf-8').rstrip()}\n```"
-        if found["edited"]:
-            _remove_lines(Path(found["edited"]), found["text"])
-            return found[0]
         return "\n".join(["```console", f"$ {found['line']}", *_run(found["line"], language), "```"])
 
     with _example_folder():
         make()
         return STEP.sub(fill, path.read_text(encoding="utf-8"))
-
-
-def _remove_lines(path: Path, start: str) -> None:
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    kept = [line for line in lines if not line.startswith(start)]
-    if kept == lines:
-        raise ValueError(f"{path} has no line that starts with {start}")
-    path.write_text("".join(kept), encoding="utf-8")
 
 
 def _get_machine(_env: Mapping[str, str]) -> MachineFacts:

@@ -15,7 +15,7 @@ from test_faulty_sets import checked, project_of, snapshot
 
 from lorabake.cli import main
 
-# What no copy can repair: the images or tags that are missing, what is told of what is seen, and a recipe's own faults.
+# What no copy can repair: the images or tags that are missing, what the captions leave out, and a recipe's own faults.
 REMAINING = {
     "S14", "G4.9.repeats", "G2.10", "G1.2", "G6.16", "G35.4", "G3.3", "G3.3.tokens", "S17.commas", "G3.15", "G5.10",
     "G5.15", "G3.21", "G3.6.portuguese", "G3.6.accents", "G5.11.prompts", "G5.11", "GC.27", "G3.6", "G1.18", "G2.14",
