@@ -9,7 +9,7 @@ import pytest
 
 from foreign_sources import find_repairs, list_lines, list_settled, list_values, make_source
 from lorabake.errors import RecipeError
-from lorabake.exchange.ai_toolkit import read_ai_toolkit
+from lorabake.exchange.ai_toolkit.reader import read_ai_toolkit
 from lorabake.exchange.reading import flatten
 from lorabake.exchange.yaml_reading import parse_yaml_table
 

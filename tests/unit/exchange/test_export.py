@@ -17,9 +17,9 @@ from lorabake.exchange.compiled_source import CompiledSource, read_run, take_com
 from lorabake.exchange.export import default_folder, list_own_keys, write_export
 from lorabake.exchange.foreign import Source, Unset
 from lorabake.exchange.import_file import import_file, write_import
-from lorabake.exchange.kohya_gui import list_gui_options, read_kohya_gui
-from lorabake.exchange.kohya_gui_fields import FRESH
-from lorabake.exchange.to_kohya_gui import build_gui_preset
+from lorabake.exchange.kohya_gui.fields import FRESH
+from lorabake.exchange.kohya_gui.reader import list_gui_options, read_kohya_gui
+from lorabake.exchange.kohya_gui.writer import build_gui_preset
 from lorabake.jobs.run_files import build_run_files
 from lorabake.util import resources
 from lorabake_schemas.export_report import ExportFormat

@@ -10,8 +10,8 @@ import pytest
 
 from lorabake.errors import RecipeError
 from lorabake.exchange.foreign import ForeignConfig, Given, Source, Unset
-from lorabake.exchange.kohya_gui import read_kohya_gui
-from lorabake.exchange.kohya_gui_fields import COPIED, FAMILY_FIELDS, FRESH, LORA_TYPES
+from lorabake.exchange.kohya_gui.fields import COPIED, FAMILY_FIELDS, FRESH, LORA_TYPES
+from lorabake.exchange.kohya_gui.reader import read_kohya_gui
 from lorabake.util import resources
 from lorabake_schemas.base import OptionValue
 from lorabake_schemas.import_report import ImportedKey

@@ -15,7 +15,7 @@ from lora_files import MB, SMALL, Shapes, Wanted, metadata, shapes_of, write, wr
 from lorabake.errors import RecipeError
 from lorabake.exchange.base_search import find_base_model, read_short_hash
 from lorabake.exchange.foreign import UNSET, ForeignConfig, Options, Source, Unset
-from lorabake.exchange.lora_file import TENSORS, read_lora_file
+from lorabake.exchange.lora_file.reader import TENSORS, read_lora_file
 from lorabake.lora.metadata import training_comment
 from lorabake.runs.index import INDEX_FILE
 from lorabake_schemas.base import OptionValue

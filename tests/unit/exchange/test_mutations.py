@@ -13,15 +13,15 @@ import tomli_w
 
 from foreign_sources import Read, list_settled, make_source
 from lorabake.errors import RecipeError
-from lorabake.exchange.ai_toolkit import read_ai_toolkit
+from lorabake.exchange.ai_toolkit.reader import read_ai_toolkit
 from lorabake.exchange.easy import read_easy
 from lorabake.exchange.foreign import ForeignConfig
-from lorabake.exchange.kohya_gui import read_kohya_gui
+from lorabake.exchange.kohya_gui.reader import read_kohya_gui
 from lorabake.exchange.lora_scripts import read_lora_scripts
-from lorabake.exchange.one_trainer import read_one_trainer
+from lorabake.exchange.one_trainer.reader import read_one_trainer
 from lorabake.exchange.reading import flatten
 from lorabake.exchange.sd_toml import read_config_file, read_dataset_config
-from lorabake.exchange.shell import read_shell
+from lorabake.exchange.shell.reader import read_shell
 from lorabake.exchange.to_recipe import make_recipe
 
 JOB: dict[str, Any] = {

@@ -11,7 +11,7 @@ import pytest
 from foreign_sources import find_repairs, list_lines, list_settled, list_values, make_source
 from lorabake.errors import RecipeError
 from lorabake.exchange.foreign import ForeignConfig
-from lorabake.exchange.one_trainer import read_one_trainer
+from lorabake.exchange.one_trainer.reader import read_one_trainer
 from lorabake.exchange.reading import flatten
 
 XL: dict[str, Any] = {"training_method": "LORA", "model_type": "STABLE_DIFFUSION_XL_10_BASE"}

@@ -12,7 +12,7 @@ import pytest
 from lorabake.exchange.draft import PLACEHOLDER_MODEL
 from lorabake.exchange.foreign import UNSET, ForeignConfig, ForeignDataset, ForeignSubset, Given, Options, Source
 from lorabake.exchange.import_file import format_imported_recipe
-from lorabake.exchange.kohya_gui import read_kohya_gui
+from lorabake.exchange.kohya_gui.reader import read_kohya_gui
 from lorabake.exchange.stand_ins import read_recipe
 from lorabake.exchange.to_recipe import ImportedRecipe, make_recipe
 from lorabake.util.i18n import ENGLISH

@@ -13,7 +13,7 @@ import pytest
 
 from lora_files import write
 from lorabake.exchange.foreign import ForeignConfig, Options, Source, Unset
-from lorabake.exchange.lora_file import read_lora_file
+from lorabake.exchange.lora_file.reader import read_lora_file
 from lorabake_schemas.base import OptionValue
 
 TRAINED = tomllib.loads((Path(__file__).parent / "trained_loras.toml").read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from lorabake.errors import MachineError
 from lorabake.exchange.compiled_source import CompiledSource, relative_path
-from lorabake.exchange.to_kohya_gui import build_gui_preset
+from lorabake.exchange.kohya_gui.writer import build_gui_preset
 from lorabake.planning.compile import DATASET_FILE, PATH_OPTIONS, PROMPTS_FILE, TRAIN_FILE, to_toml
 from lorabake.util import resources
 from lorabake.util.files import create_bytes, disk_error, reason

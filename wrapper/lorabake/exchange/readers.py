@@ -8,14 +8,14 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from lorabake.errors import RecipeError
-from lorabake.exchange.ai_toolkit import read_ai_toolkit
+from lorabake.exchange.ai_toolkit.reader import read_ai_toolkit
 from lorabake.exchange.easy import read_easy
-from lorabake.exchange.kohya_gui import read_kohya_gui
-from lorabake.exchange.lora_file import read_lora_file
+from lorabake.exchange.kohya_gui.reader import read_kohya_gui
+from lorabake.exchange.lora_file.reader import read_lora_file
 from lorabake.exchange.lora_scripts import read_lora_scripts
-from lorabake.exchange.one_trainer import read_one_trainer
+from lorabake.exchange.one_trainer.reader import read_one_trainer
 from lorabake.exchange.sd_toml import read_config_file, read_dataset_config
-from lorabake.exchange.shell import read_shell
+from lorabake.exchange.shell.reader import read_shell
 from lorabake.recipe.foreign import START_SIZE, ForeignKind, recognize, recognize_bytes
 from lorabake.util import files
 from lorabake_schemas.messages import msg

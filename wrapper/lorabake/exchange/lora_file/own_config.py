@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from lorabake.errors import RecipeError
 from lorabake.exchange.foreign import ForeignConfig, ForeignDataset, Given, Options, Source
 from lorabake.exchange.ledger import Ledger
-from lorabake.exchange.lora_datasets import clean_path
-from lorabake.exchange.one_trainer import read_one_trainer
+from lorabake.exchange.lora_file.datasets import clean_path
+from lorabake.exchange.one_trainer.reader import read_one_trainer
 from lorabake.inputs.base_model import looks_like_hub_id
 from lorabake.lora.metadata import as_table, parse_json_value
 from lorabake_schemas.import_report import ImportedKey

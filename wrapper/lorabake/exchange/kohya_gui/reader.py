@@ -14,7 +14,7 @@ from pathlib import Path
 from lorabake.errors import RecipeError
 from lorabake.exchange.command_line import read_arguments
 from lorabake.exchange.foreign import UNSET, ForeignConfig, Given, Source, Unset
-from lorabake.exchange.kohya_gui_fields import (
+from lorabake.exchange.kohya_gui.fields import (
     COPIED,
     FAMILY_BOXES,
     FAMILY_TYPES,
@@ -28,10 +28,10 @@ from lorabake.exchange.kohya_gui_fields import (
     LoraType,
     Value,
 )
-from lorabake.exchange.kohya_gui_lines import make_lines
-from lorabake.exchange.kohya_gui_network import build_network_args, split_arguments
-from lorabake.exchange.kohya_gui_state import PresetError, State, find_line, load_state, read_preset
-from lorabake.exchange.kohya_gui_steps import count_steps
+from lorabake.exchange.kohya_gui.lines import make_lines
+from lorabake.exchange.kohya_gui.network import build_network_args, split_arguments
+from lorabake.exchange.kohya_gui.state import PresetError, State, find_line, load_state, read_preset
+from lorabake.exchange.kohya_gui.steps import count_steps
 from lorabake.exchange.sd_toml import with_dataset_file
 from lorabake.util import resources
 from lorabake_schemas.base import OptionValue

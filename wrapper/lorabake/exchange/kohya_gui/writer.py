@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 from lorabake.exchange.compiled_source import CompiledSource, move_presets
-from lorabake.exchange.kohya_gui import list_gui_options
-from lorabake.exchange.kohya_gui_fields import (
+from lorabake.exchange.kohya_gui.fields import (
     COPIED,
     FRESH,
     LORA_TYPES,
@@ -22,6 +21,7 @@ from lorabake.exchange.kohya_gui_fields import (
     SDXL,
     Value,
 )
+from lorabake.exchange.kohya_gui.reader import list_gui_options
 from lorabake.util import resources
 from lorabake_schemas.export_report import ExportedKey
 from lorabake_schemas.families.registry import find_family_by_other_name

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, cast
 from lorabake.exchange.convert import to_switch, to_text, to_whole
 from lorabake.exchange.foreign import ForeignSubset, Given
 from lorabake.exchange.ledger import Ledger
-from lorabake.exchange.one_trainer_keys import SAMPLERS, UNKNOWN
+from lorabake.exchange.one_trainer.keys import SAMPLERS, UNKNOWN
 from lorabake.exchange.reading import flatten
 from lorabake.util import files
 from lorabake_schemas.import_report import ImportedKey

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from lorabake.exchange.convert import to_number
-from lorabake.exchange.statements import MAX_KIB, Branch, ReadScript, compute, expand, negate, refuse_size
+from lorabake.exchange.shell.statements import MAX_KIB, Branch, ReadScript, compute, expand, negate, refuse_size
 
 _COMMENT = re.compile(r"\s*@?(rem\b|::)", re.IGNORECASE)
 _WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+')

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 from lorabake.exchange.base_search import FoundBase, describe_search, find_base_model, hash_file, is_model_folder
 from lorabake.exchange.foreign import ForeignConfig, Given, Source, Unset
 from lorabake.exchange.ledger import Ledger
-from lorabake.exchange.lora_datasets import Trained, clean_path, read_datasets
-from lorabake.exchange.lora_metadata import normalize, read_options
-from lorabake.exchange.lora_own_config import read_own_config
+from lorabake.exchange.lora_file.datasets import Trained, clean_path, read_datasets
+from lorabake.exchange.lora_file.metadata import normalize, read_options
+from lorabake.exchange.lora_file.own_config import read_own_config
 from lorabake.exchange.reading import make_error
 from lorabake.inputs.base_model import looks_like_hub_id
 from lorabake.inputs.continued_lora import describe_lora

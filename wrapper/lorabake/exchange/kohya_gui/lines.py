@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
-from lorabake.exchange.kohya_gui_fields import (
+from lorabake.exchange.kohya_gui.fields import (
     FAMILY_FIELDS,
     FRESH,
     LORA_TYPES,
@@ -17,8 +17,8 @@ from lorabake.exchange.kohya_gui_fields import (
     SECRETS,
     UNREAD_ARGUMENTS,
 )
-from lorabake.exchange.kohya_gui_network import MISREAD
-from lorabake.exchange.kohya_gui_state import Raw, State
+from lorabake.exchange.kohya_gui.network import MISREAD
+from lorabake.exchange.kohya_gui.state import Raw, State
 from lorabake_schemas.import_report import ImportedKey, KeyFate
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.values import shorten_value

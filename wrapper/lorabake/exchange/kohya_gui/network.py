@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 
-from lorabake.exchange.kohya_gui_fields import LORAPLUS, LYCORIS_ARGUMENTS, UNREAD_ARGUMENTS, LoraType, Value
+from lorabake.exchange.kohya_gui.fields import LORAPLUS, LYCORIS_ARGUMENTS, UNREAD_ARGUMENTS, LoraType, Value
 
 _WITH_CONV_DIM = ("networks.loha", "networks.lokr")
 _OFF_FACTOR = -1

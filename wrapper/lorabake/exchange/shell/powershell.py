@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from lorabake.exchange.convert import to_number
-from lorabake.exchange.statements import (
+from lorabake.exchange.shell.statements import (
     Branch,
     Dialect,
     ReadScript,

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from lorabake.exchange.convert import to_number, to_switch, to_text, to_whole
 from lorabake.exchange.foreign import ForeignConfig, ForeignDataset, Given
 from lorabake.exchange.ledger import Ledger
-from lorabake.exchange.one_trainer_concepts import Concepts, parse_resolutions, read_concepts, read_samples
-from lorabake.exchange.one_trainer_keys import (
+from lorabake.exchange.one_trainer.concepts import Concepts, parse_resolutions, read_concepts, read_samples
+from lorabake.exchange.one_trainer.keys import (
     DROPPED_KEYS,
     DROPPED_TABLES,
     MODEL_PARTS,

@@ -8,14 +8,14 @@ from dataclasses import replace
 from typing import NamedTuple, cast
 
 from lorabake.errors import RecipeError
-from lorabake.exchange.bash import read_bash_commands
-from lorabake.exchange.batch import read_batch_commands
 from lorabake.exchange.command_line import read_arguments, read_launch_arguments
 from lorabake.exchange.convert import show_value
 from lorabake.exchange.foreign import ForeignConfig, Given, Source
-from lorabake.exchange.powershell import read_powershell_commands
 from lorabake.exchange.sd_toml import find_named_file, read_named_file, read_sections, with_dataset_file
-from lorabake.exchange.statements import ReadScript
+from lorabake.exchange.shell.bash import read_bash_commands
+from lorabake.exchange.shell.batch import read_batch_commands
+from lorabake.exchange.shell.powershell import read_powershell_commands
+from lorabake.exchange.shell.statements import ReadScript
 from lorabake.recipe.foreign import decode_text
 from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.import_report import ImportedKey

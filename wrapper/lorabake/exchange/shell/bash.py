@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import NamedTuple
 
 from lorabake.exchange.convert import to_number
-from lorabake.exchange.statements import (
+from lorabake.exchange.shell.statements import (
     Dialect,
     ReadScript,
     compute,

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, cast
 
-from lorabake.exchange.ai_toolkit_datasets import JobDataset
-from lorabake.exchange.ai_toolkit_keys import (
+from lorabake.exchange.ai_toolkit.datasets import JobDataset
+from lorabake.exchange.ai_toolkit.keys import (
     ALIASES,
     DEFAULTS,
     DROPPED,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Protocol, cast
 
-from lorabake.exchange.ai_toolkit_keys import DEFAULTS, SAME, START
+from lorabake.exchange.ai_toolkit.keys import DEFAULTS, SAME, START
 from lorabake.exchange.convert import to_switch, to_text, to_whole
 from lorabake.exchange.foreign import ForeignDataset, ForeignSubset, Given
 from lorabake_schemas.messages import Message, msg

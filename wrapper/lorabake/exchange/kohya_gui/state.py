@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import cast
 
 from lorabake.errors import RecipeError
-from lorabake.exchange.kohya_gui_fields import (
+from lorabake.exchange.kohya_gui.fields import (
     FRESH,
     LOST_NAMES,
     OLD_LORA_TYPES,

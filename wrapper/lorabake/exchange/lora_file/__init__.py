@@ -1,0 +1,1 @@
+"""LoRAs whose recipe is lost."""

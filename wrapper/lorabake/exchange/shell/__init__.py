@@ -1,0 +1,1 @@
+"""Commands that start sd-scripts, alone or in a script."""
