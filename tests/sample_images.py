@@ -10,6 +10,21 @@ from lorabake.util import resources
 
 COLOURS = ("red", "blue", "green", "yellow", "purple", "orange")
 
+LAMP_RECIPE = """\
+name = "lamp"
+kind = "object"
+
+[base]
+model = "m.safetensors"
+family = "sd15"
+tags = "danbooru"
+
+[[concept]]
+token = "lumlamp"
+class = "lamp"
+images = "img"
+"""  # it trains nothing: the base model does not exist
+
 
 def write_lighthouses(folder: Path, count: int = 15) -> None:
     """The first ``count`` images of the quickstart with their captions."""

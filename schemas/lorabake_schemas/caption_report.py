@@ -22,17 +22,22 @@ class FailedCaption(StrictModel):
 
 class CaptionReport(StrictModel):
     """``dry_run``: nothing was written; a command was then run for the first images only. ``missing`` is how many
-    images were to get a caption, ``kept`` how many had one that was left alone, ``undo`` the file that restores
-    the replaced ones. ``notes`` are about folders whose captions are not read from such files. ``next`` is the command
-    to run now. ``version`` changes only if a reader of this one would stumble."""
+    images were to get a caption, ``existing`` how many of them had one that was to change, ``kept`` how many had one
+    that was left alone. ``unchanged`` ones had all tags already. ``untried`` is how many images the command was not
+    started for after it had failed for others, ``undo`` the file that restores the changed ones. ``notes`` are about
+    folders whose captions are not read from such files. ``next`` is the command to run now. ``version`` changes only if
+    a reader of this one would stumble."""
 
     version: Literal[1] = 1
     recipe: EscapedText
     dry_run: bool
     missing: int
+    existing: int = 0
     kept: int
     written: TupleOf[WrittenCaption]
     failed: TupleOf[FailedCaption]
+    untried: int = 0
+    unchanged: int = 0
     notes: TupleOf[MessageText]
     undo: EscapedText | None = None
     next: EscapedText

@@ -25,7 +25,8 @@ class TagCount(StrictModel):
 class ConceptTags(StrictModel):
     """The tags of one concept, the most frequent first.
 
-    ``images`` are those in its ``folders``, ``captioned`` those with a caption that can be read, ``sentences`` those
+    ``images`` are those in its ``folders``, ``captioned`` those with a caption that can be read, ``unreadable`` those
+    with one that cannot be (it is not UTF-8, or may not be opened), ``sentences`` those
     whose captions are sentences, whose tags are not counted. ``constant`` are tags besides token, outfit and class that
     all captions have: they are learned as part of the token (G3.15). ``single`` are tags of one image only (GC.3).
     ``alike`` are groups of spellings of what may be one tag: capitals, underscores, hyphens, the order of words,
@@ -36,6 +37,7 @@ class ConceptTags(StrictModel):
     folders: TupleOf[EscapedText]
     images: int
     captioned: int
+    unreadable: int = 0
     sentences: int
     mean: float
     tags: TupleOf[TagCount]
@@ -101,7 +103,8 @@ class SkippedCaption(StrictModel):
 
 class CaptionEditReport(StrictModel):
     """What edits change, or have changed: ``written`` are the files that were written, ``undo`` the file that restores
-    them, ``copy`` the recipe of the copy that was made. ``captions`` is the number that were looked at."""
+    them, ``copy`` the recipe of the copy that was made. ``captions`` is the number that were looked at, ``tokenless``
+    are the files of those that start with the token before and not after."""
 
     version: Literal[1] = 1
     recipe: EscapedText
@@ -109,6 +112,7 @@ class CaptionEditReport(StrictModel):
     captions: int
     changes: TupleOf[CaptionChange]
     skipped: TupleOf[SkippedCaption] = ()
+    tokenless: TupleOf[EscapedText] = ()
     written: int = 0
     undo: EscapedText | None = None
     copied_recipe: EscapedText | None = None

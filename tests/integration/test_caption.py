@@ -15,20 +15,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-RECIPE = """\
-name = "lamp"
-kind = "object"
+from sample_images import LAMP_RECIPE
 
-[base]
-model = "m.safetensors"
-family = "sd15"
-tags = "danbooru"
-
-[[concept]]
-token = "lumlamp"
-class = "lamp"
-images = "img"
-"""
 PRINTS = 'print("red_lamp, lamp, table")'
 WRITES = """\
 for image in sorted(Path(sys.argv[1]).glob("*.png")):
@@ -46,7 +34,7 @@ def project(tmp_path: Path) -> Path:
     for number, name in enumerate(("a b.png", "-rf.png", "$(x).PNG", "mine.png")):
         Image.new("RGB", (512, 512), (number, 9, 9)).save(folder / "img" / name)
     (folder / "img" / "mine.txt").write_text("lumlamp, lamp, my own words")
-    (folder / "r.toml").write_text(RECIPE)
+    (folder / "r.toml").write_text(LAMP_RECIPE)
     return folder
 
 
@@ -78,6 +66,11 @@ def environment(folder: Path) -> dict[str, str]:
 
 def tool(mark: str) -> str:
     return f"{sys.executable} tool.py {mark}"
+
+
+def add_images(project: Path, count: int) -> None:
+    for number in range(count):
+        Image.new("RGB", (512, 512), (number, 99, 9)).save(project / "img" / f"more{number}.png")
 
 
 def texts(project: Path) -> dict[str, str]:
@@ -141,16 +134,22 @@ def test_a_dry_run_and_a_template(caption: Captioning, project: Path) -> None:
 )
 def test_a_command_that_fails_is_not_asked_again(caption: Captioning, project: Path, script: str) -> None:
     found = json.loads(caption("--with", tool("{image}"), "--json", script=script, expected=4).stdout)
-    assert (len(found["failed"]), found["written"]) == (1, [])
+    assert (len(found["failed"]), found["untried"], found["written"]) == (3, 0, [])
+    add_images(project, 6)
+    found = json.loads(caption("--with", tool("{image}"), "--json", script=script, expected=4).stdout)
+    assert (len(found["failed"]), found["untried"], found["written"]) == (3, 6, [])
     assert texts(project) == MINE
 
 
-def test_one_bad_image_does_not_stop_the_others(caption: Captioning, project: Path) -> None:
-    script = "sys.exit(5) if sys.argv[1].endswith('000001.png') else print('red lamp')"
+@pytest.mark.parametrize("bad", [{0}, {1}, {0, 1, 2}, {2, 3, 4, 5, 8}])
+def test_bad_images_do_not_stop_the_others(caption: Captioning, project: Path, bad: set[int]) -> None:
+    add_images(project, 6)
+    script = f"sys.exit(5) if int(Path(sys.argv[1]).stem) in {bad} else print('red lamp')"
     found = json.loads(caption("--with", tool("{image}"), "--json", script=script, expected=4).stdout)
-    assert [each["image"] for each in found["failed"]] == ["img/-rf.png"]
+    assert (len(found["failed"]), len(found["written"]), found["untried"]) == (len(bad), 9 - len(bad), 0)
     assert "exit code 5" in found["failed"][0]["why"]
-    assert len(texts(project)) == 3
+    files = [each["file"] for each in found["written"]]
+    assert files == sorted(files)
 
 
 def test_what_a_failed_command_finished_counts(caption: Captioning, project: Path) -> None:
@@ -174,9 +173,11 @@ def test_one_that_never_ends_is_stopped(caption: Captioning, project: Path) -> N
     script = "time.sleep(600)"
     found = json.loads(caption("--with", tool("{folder}"), "--timeout", 1, "--json", script=script, expected=4).stdout)
     assert len(found["failed"]) == 3
+    found = json.loads(caption("--with", tool("{image}"), "--timeout", 1, "--json", script=script, expected=4).stdout)
+    assert (len(found["failed"]), found["untried"]) == (1, 2)
     endless = "while True: print('a' * 999_999)"
     found = json.loads(caption("--with", tool("{image}"), "--json", script=endless, expected=4).stdout)
-    assert len(found["failed"]) == 1
+    assert len(found["failed"]) == 3
     assert texts(project) == MINE
 
 
@@ -211,6 +212,12 @@ def test_an_interrupt_keeps_what_is_finished(caption: Captioning, project: Path,
         (("--with", "python3 'x"), 2),
         (("--with", "python3 tool.py"), 2),
         (("--with", "python3 tool.py {image} {folder}"), 2),
+        (("--with", "cat {image} | python3 tool.py"), 2),
+        (("--with", "python3 tool.py {images} > out.txt"), 2),
+        (("--with", "~/no-such-tagger {image}"), 4),
+        (("--append",), 2),
+        (("--append", "--template", "x"), 2),
+        (("--append", "--overwrite", "--with", "python3 tool.py {image}"), 2),
         (("--with", "no-such-tagger {image}"), 4),
         (("--with", "./no/such {image}"), 4),
         (("--with", "wd14"), 2),
@@ -227,17 +234,17 @@ def test_bad_requests_change_nothing(caption: Captioning, project: Path, args: t
 
 
 def test_folders_whose_captions_are_not_read(caption: Captioning, project: Path) -> None:
-    (project / "r.toml").write_text(RECIPE + 'captions = "none"\n')
+    (project / "r.toml").write_text(LAMP_RECIPE + 'captions = "none"\n')
     found = json.loads(caption("--template", "x", "--json").stdout)
     assert (found["missing"], found["kept"], len(found["notes"])) == (3, 1, 1)
     assert texts(project) == dict.fromkeys(NAMES, "x\n") | MINE
     assert "none" in (project / "r.toml").read_text()
     more = '\n# mine\n  captions = "none"  # why\nnum_repeats = 2 # two\n'
-    (project / "r.toml").write_text(RECIPE + more)
+    (project / "r.toml").write_text(LAMP_RECIPE + more)
     caption("--template", "x", "--yes")
-    assert (project / "r.toml").read_text() == f"{RECIPE}\n# mine\nnum_repeats = 2 # two\n"
+    assert (project / "r.toml").read_text() == f"{LAMP_RECIPE}\n# mine\nnum_repeats = 2 # two\n"
     (project / "meta.json").write_text('{"mine.png": {"caption": "x", "train_resolution": [512, 512]}}')
-    (project / "r.toml").write_text(RECIPE + 'metadata_file = "meta.json"\n')
+    (project / "r.toml").write_text(LAMP_RECIPE + 'metadata_file = "meta.json"\n')
     found = json.loads(caption("--template", "y", "--json", "--overwrite").stdout)
     assert (found["missing"], len(found["notes"])) == (0, 1)
 
@@ -298,7 +305,7 @@ def test_torn_texts_are_not_taken(caption: Captioning, project: Path) -> None:
 
 
 def test_undo_of_captions_that_the_recipe_does_not_read(caption: Captioning, project: Path, tmp_path: Path) -> None:
-    (project / "r.toml").write_text(RECIPE + 'captions = "none"\n')
+    (project / "r.toml").write_text(LAMP_RECIPE + 'captions = "none"\n')
     found = json.loads(caption("--template", "new", "--overwrite", "--json").stdout)
     undo = [sys.executable, "-m", "lorabake", "tags", "r.toml", "--undo", found["undo"]]
     subprocess.run(undo, cwd=project, env=environment(tmp_path), check=True, capture_output=True)
@@ -318,6 +325,38 @@ def test_replaced_captions_can_be_brought_back(caption: Captioning, project: Pat
     assert mine.read_text() == MINE["mine.txt"]
     assert (project / "img" / "-rf.txt").exists()
     assert (project / "img" / "a b.txt").read_bytes() == b"caf\xe9"
+
+
+def test_tags_are_added_to_captions(caption: Captioning, project: Path, tmp_path: Path) -> None:
+    (project / "img" / "a b.txt").write_bytes(b"\xef\xbb\xbflumlamp, red_lamp,table\r\nmore\r\n")
+    (project / "img" / "-rf.txt").write_bytes(b"caf\xe9")
+    args = ("--with", tool("{folder}"), "--append", "--json")
+    script = WRITES.replace("red_lamp, table", "lamp, lumlamp, red lamp, blue_sky, table")
+    before = {path.name: path.read_bytes() for path in (project / "img").glob("*.txt")}
+    found = json.loads(caption(*args, "--dry-run", script=script).stdout)
+    assert (found["missing"], found["existing"], found["kept"], len(found["written"])) == (3, 2, 1, 3)
+    assert {path.name: path.read_bytes() for path in (project / "img").glob("*.txt")} == before
+    found = json.loads(caption(*args, script=script).stdout)
+    after = {
+        "$(x).txt": b"lumlamp, lamp, red lamp, blue sky, table\n",
+        "-rf.txt": b"caf\xe9",
+        "a b.txt": b"\xef\xbb\xbflumlamp, red_lamp,table, blue sky\r\nmore\r\n",
+        "mine.txt": b"lumlamp, lamp, my own words, red lamp, blue sky, table",
+    }
+    assert {path.name: path.read_bytes() for path in (project / "img").glob("*.txt")} == after
+    again = json.loads(caption(*args, script=script).stdout)
+    assert (again["written"], again["unchanged"], again["undo"]) == ([], 3, None)
+    undo = [sys.executable, "-m", "lorabake", "tags", "r.toml", "--undo", found["undo"]]
+    subprocess.run(undo, cwd=project, env=environment(tmp_path), check=True, capture_output=True)
+    restored = {path.name: path.read_bytes() for path in (project / "img").glob("*.txt")}
+    assert restored == before | {"$(x).txt": after["$(x).txt"]}
+
+
+def test_a_program_in_the_home_folder(caption: Captioning, project: Path, tmp_path: Path) -> None:
+    home_tool = tmp_path / "home tool.py"
+    home_tool.write_text("print('red lamp')")
+    caption("--with", f"{sys.executable} '~/home tool.py' {{image}}")
+    assert texts(project) == dict.fromkeys(NAMES, "lumlamp, lamp, red lamp\n") | MINE
 
 
 FAKE_WD14 = """\

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from lorabake.trainer.install import Trainer
+from sample_images import LAMP_RECIPE
 
 # onnx 1.23: Sigmoid(ReduceMean(input, axes=[1, 2]) @ W + b), input N x 448 x 448 x 3 in BGR, output N x 10.
 MODEL = b64decode(
@@ -35,20 +36,6 @@ tag_id,name,category,count
 8,simple_background,0,9
 9,lum_(series),4,9
 """
-RECIPE = """\
-name = "lamp"
-kind = "object"
-
-[base]
-model = "m.safetensors"
-family = "sd15"
-tags = "danbooru"
-
-[[concept]]
-token = "lumlamp"
-class = "lamp"
-images = "img"
-"""
 
 
 def test_its_tags_become_captions(tmp_path: Path, trainer: Trainer) -> None:
@@ -62,7 +49,7 @@ def test_its_tags_become_captions(tmp_path: Path, trainer: Trainer) -> None:
     (tmp_path / "img").mkdir()
     for name, color in {"red": (250, 9, 9), "green": (9, 250, 9), "blue": (9, 9, 250)}.items():
         Image.new("RGB", (600, 400), color).save(tmp_path / "img" / f"{name}.png")
-    (tmp_path / "r.toml").write_text(RECIPE)
+    (tmp_path / "r.toml").write_text(LAMP_RECIPE)
     named = ("--sd-scripts", str(trainer.checkout), "--python", str(trainer.python))
     options = ("--weights", "weights", "--packages", packages, *named)
     done = subprocess.run(

@@ -87,10 +87,10 @@ def test_captions_are_split_as_sd_scripts_does(tmp_path: Path, more: str, captio
     assert set(counts(report(write_set(tmp_path, {"a": caption}, more)))) == expected
 
 
-@pytest.mark.parametrize("bad", [b"", b"\xff\xfe\x00l", b"\n\n"])
-def test_captions_that_cannot_be_read_are_not_counted(tmp_path: Path, bad: bytes) -> None:
+@pytest.mark.parametrize(("bad", "unreadable"), [(b"", 0), (b"\xff\xfe\x00l", 1), (b"caf\xe9", 1), (b"\n\n", 0)])
+def test_captions_that_cannot_be_read_are_not_counted(tmp_path: Path, bad: bytes, unreadable: int) -> None:
     one = report(write_set(tmp_path, {"a": "lum, tower", "b": bad})).concepts[0]
-    assert (one.images, one.captioned) == (2, 1)
+    assert (one.images, one.captioned, one.unreadable) == (2, 1, unreadable)
 
 
 def test_captions_in_a_metadata_file(tmp_path: Path) -> None:

@@ -111,7 +111,20 @@ def test_a_recipe_with_errors_has_a_sheet(tmp_path: Path) -> None:
     write_images(tmp_path, {"a.png": "lum, tower", "b.png": ""})
     result = check(tmp_path)
     assert result.plan is None
-    assert len(make_sheet(result, None).concepts[0].images) == 2
+    (tmp_path / "pics" / "0.png").write_bytes(b"no image")
+    images = make_sheet(check(tmp_path), None).concepts[0].images
+    assert [(each.facts.name, len(each.fits)) for each in images] == [("0.png", 0), ("a.png", 1), ("b.png", 1)]
+
+
+@pytest.mark.parametrize(("most", "is_open"), [(99, True), (0, False)])
+def test_many_findings_do_not_hide_the_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, is_open: bool
+) -> None:
+    write_images(tmp_path, {"a.png": "lum, tower"})
+    sheet = make_sheet(check(tmp_path), None)
+    monkeypatch.setattr("lorabake.commands.output.sheet.MOST_OPEN_FINDINGS", most)
+    (about,) = [given for tag, given in parse(page_of(sheet)) if tag == "details" and given.get("class") == "about"]
+    assert ("open" in about) is is_open
 
 
 HOSTILE = (

@@ -58,6 +58,11 @@ def write(
         ("food, hmbrgrlora, plate", "hmbrgrlora, food, plate"),
         ("^_^, o_o, (o)_(o), x_x, lum_(series)", "hmbrgrlora, food, ^_^, o_o, (o)_(o), x_x, lum (series)"),
         (r"lum \(series\)", "hmbrgrlora, food, lum (series)"),
+        (
+            "love_live!_school, girls'_line, x_(y_z)_(cosplay)",
+            "hmbrgrlora, food, love live! school, girls' line, x (y z) (cosplay)",
+        ),
+        ("10%\r50%\r100%\r\nplate\r\ntable\r\n", "hmbrgrlora, food, 100%, plate, table"),
         ("plate\ntable\n\n", "hmbrgrlora, food, plate, table"),
         ("\ufeffplate\t, \x1b[31mtable\x1b[0m\u200b\u202e", "hmbrgrlora, food, plate, table"),
         ("a burger on a plate.", "hmbrgrlora, food, a burger on a plate."),
@@ -79,6 +84,7 @@ def test_outfit_prefix_mark_and_style() -> None:
     assert write("sky", BURGER | {"keep_tokens_separator": "|||"}) == "hmbrgrlora, food ||| sky"
     assert write("sky, cloud", {}) == "sky, cloud"
     assert write("{a}", BURGER | {"enable_wildcard": True}) == "hmbrgrlora, food, {{a}}"
+    assert write("lum_(series)", kohya={"weighted_captions": True}) == r"hmbrgrlora, food, lum \(series\)"
     assert write("sky, safe, Long_Hair", drop=("safe, long hair",)) == "hmbrgrlora, food, sky"
 
 
@@ -86,7 +92,8 @@ def test_sentences_keep_their_form() -> None:
     said = "A woman in a long_dress, smiling.\nShe waves."
     lum = {"token": "lumx", "class": "woman"}
     assert write(said, lum, tags="natural") == "lumx woman, A woman in a long_dress, smiling. She waves."
-    assert write("photo of lumx at home", lum, tags="natural") == "photo of lumx at home"
+    assert write("photo of Lumx at home", lum, tags="natural") == "photo of Lumx at home"
+    assert write("an illumxed sky", lum, tags="natural") == "lumx woman, an illumxed sky"
 
 
 def test_templates() -> None:

@@ -203,6 +203,34 @@ def test_no_caption_becomes_empty(tmp_path: Path) -> None:
     assert [each.after for each in planned.files] == [b"sea\n"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "given", "more", "files"),
+    [
+        ("remove", "lum", "", {"pics/a.txt", "pics/b.txt", "pics/c.txt"}),
+        ("rename", "lum=lumi", "", {"pics/a.txt", "pics/b.txt", "pics/c.txt"}),
+        ("front", "sea", "", {"pics/a.txt", "pics/c.txt"}),
+        ("add", "new@1", "", {"pics/a.txt", "pics/c.txt"}),
+        ("add", "new@2", "", set()),
+        ("rename", "lum=Lum", "", set()),
+        ("front", "lum", "", set()),
+        ("front", "sea", 'caption_prefix = "lum,"\n', set()),
+        ("remove", "sea", 'keep_tokens_separator = "|||"\n', set()),
+    ],
+)
+def test_captions_that_lose_the_token_are_named(
+    tmp_path: Path, kind: EditKind, given: str, more: str, files: set[str]
+) -> None:
+    captions = {"a": b"lum, sea", "b": b"tower, lum, sea", "c": b"Lum,sea", "d": b"sky, sea"}
+    planned, _ = plan(write_set(tmp_path, captions, more), (kind, given))
+    assert set(planned.tokenless) == files
+
+
+def test_all_edits_count_for_the_token(tmp_path: Path) -> None:
+    path = write_set(tmp_path, {"a": b"lum, sea", "b": b"sea, lum"})
+    planned, _ = plan(path, ("add", "new@1"), ("front", "lum"))
+    assert (planned.tokenless, len(planned.files)) == ([], 2)
+
+
 def test_a_file_that_two_images_share_is_edited_once(tmp_path: Path) -> None:
     path = write_set(tmp_path, {"a": b"lum"})
     (tmp_path / "pics" / "a.jpg").touch()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lorabake.analysis.check import ATTENTION_NOT_PROBED, CheckResult
 from lorabake.analysis.tag_counts import TagTable, describe_concept, list_concepts, select_concepts, tag_images
@@ -103,18 +103,30 @@ def make_sheet(result: CheckResult, wanted: str | None) -> Sheet:
 
 def list_fits(result: CheckResult, recipe: Recipe) -> dict[int, list[tuple[BucketFit | None, ...]]]:
     """How the images of each concept are cropped, once for each resolution; nothing if that cannot be computed."""
-    plan = result.plan
+    plan, dataset = result.plan, result.dataset
     if plan is None and result.base is not None:
+        dataset = replace(
+            dataset,
+            concepts=tuple(map(_select_sized, dataset.concepts)),
+            regularization=tuple(map(_select_sized, dataset.regularization)),
+        )
         try:  # errors elsewhere do not change the buckets
-            facts = (result.base, result.dataset, result.machine)
+            facts = (result.base, dataset, result.machine)
             plan = resolve_plan(recipe, *facts, ATTENTION_NOT_PROBED, result.snapshot.signatures)
         except RecipeError:
             return {}
     found: dict[int, list[tuple[BucketFit | None, ...]]] = {}
     for part, fits in zip(plan.subsets, plan.fits, strict=True) if plan else ():
         if part.table == "concept":
-            found.setdefault(part.index, []).append(fits)
+            by_name = dict(zip((image.name for image in dataset.concepts[part.index].images), fits, strict=False))
+            every = tuple(by_name.get(image.name) for image in result.dataset.concepts[part.index].images)
+            found.setdefault(part.index, []).append(every)
     return found
+
+
+def _select_sized(folder: FolderFacts) -> FolderFacts:
+    """The folder with the images whose size is known."""
+    return replace(folder, images=tuple(image for image in folder.images if image.width and image.height))
 
 
 def _iter_images(

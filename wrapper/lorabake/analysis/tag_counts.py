@@ -10,7 +10,7 @@ from difflib import get_close_matches
 from itertools import chain
 
 from lorabake.errors import UnknownNameError
-from lorabake_schemas.dataset import FolderFacts
+from lorabake_schemas.dataset import CaptionProblem, FolderFacts
 from lorabake_schemas.guide.caption_settings import is_natural
 from lorabake_schemas.guide.tags import get_caption_style, is_sentence, normalize_tag, split_tags
 from lorabake_schemas.messages import Message, join_list, literal, msg
@@ -18,6 +18,7 @@ from lorabake_schemas.recipe import Concept, Recipe
 from lorabake_schemas.tag_report import Companion, ConceptTags, Spelling, TagCompany, TagCount, TagReport
 
 _NO_PLURALS = ("ss", "glasses", "clothes", "pants", "shorts", "tights", "briefs", "overalls")  # of one thing
+_UNREADABLE = (CaptionProblem.UNREADABLE, CaptionProblem.NOT_UTF8)
 _WORD_BREAKS = re.compile(r"[\s_\-]+")
 
 
@@ -160,6 +161,7 @@ def _count_concept(
         folders=tuple(recipe.concept[at].images for at in group),
         images=sum(len(folder.images) for folder in folders),
         captioned=len(images),
+        unreadable=sum(image.caption.problem in _UNREADABLE for folder in folders for image in folder.images),
         sentences=sum(image.is_sentence for image in images),
         mean=counts.total() / len(tagged) if tagged else 0.0,
         tags=tuple(TagCount(tag=tag, images=count, share=count / len(tagged)) for tag, count in spelt),

@@ -26,7 +26,7 @@ from lorabake.errors import SetupError
 from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
-    from lorabake.jobs.caption import CaptionOutcome, CaptionPlan
+    from lorabake.jobs.caption import CaptionOutcome, CaptionPlan, ExistingCaptions
     from lorabake.jobs.caption_tool import CaptionTool
     from lorabake.jobs.run import TrainerChoice
 
@@ -43,9 +43,18 @@ class ToolRequest(NamedTuple):
 
 class _Flags(NamedTuple):
     overwrite: bool
+    append: bool
     dry_run: bool
     yes: bool
     as_json: bool
+
+    @property
+    def existing(self) -> ExistingCaptions:
+        from lorabake.jobs.caption import ExistingCaptions
+
+        if self.append:
+            return ExistingCaptions.APPEND
+        return ExistingCaptions.REPLACE if self.overwrite else ExistingCaptions.KEEP
 
 
 def tool_options(function: Callable[..., None]) -> Callable[..., None]:
@@ -91,7 +100,7 @@ COMMAND_HELP = msg(
     "COMMAND is any tagger or captioner: with {{image}} it is started for each image and prints the text; with "
     "{{folder}} (or {{images}}, a file that lists them) it is started once and writes a .txt file for each image. It "
     "gets copies of the images. `--with wd14 --weights FOLDER` is sd-scripts' own WD14 script. lorabake puts token "
-    "and class in front and writes the caption file next to the image. Without --overwrite, "
+    "and class in front and writes the caption file next to the image. Without --overwrite or --append, "
     "a caption that has text is never changed."
 )
 
@@ -106,6 +115,11 @@ COMMAND_HELP = msg(
 @click.option("--drop", multiple=True, metavar="TAGS", help=msg("Leave out these tags, separated by commas."))
 @click.option(
     "--overwrite", is_flag=True, help=msg("Also replace captions that have text, and write an undo file first.")
+)
+@click.option(
+    "--append",
+    is_flag=True,
+    help=msg("Also add the tags of COMMAND to captions that have text, and write an undo file first."),
 )
 @click.option("--dry-run", is_flag=True, help=msg("Show the captions of the first images, and write nothing."))
 @click.option("-y", "--yes", is_flag=True, help=msg('Also remove captions = "none" from the recipe, without asking.'))
@@ -126,13 +140,15 @@ def caption(
     flags = _Flags(**given)
     if asked.line is None and template is None:
         raise click.UsageError(msg("pass a command with --with, or a text with --template"))
+    if flags.append and (flags.overwrite or asked.line is None or template is not None):
+        raise click.UsageError(msg("--append needs --with, and cannot be used with --template or --overwrite"))
     if template is not None and (wrong := check_template(template, with_command=asked.line is not None)):
         raise click.UsageError(wrong)
     if asked.timeout is not None and not asked.timeout > 0:
         raise click.UsageError(msg("--timeout needs a number above 0"))
     tool = _make_tool(asked.line, asked) if asked.line is not None else None
     read = read_captioned_recipe(recipe, (), get_environment(), cache=True)
-    plan = plan_captions(read, template=template, drop=drop, overwrite=flags.overwrite)
+    plan = plan_captions(read, template=template, drop=drop, existing=flags.existing)
     done = _write(plan, tool, dry_run=flags.dry_run)
     is_read = not plan.unread or (not flags.dry_run and _offer_reading(plan, done, flags))
     report = build_caption_report(recipe, plan, done, dry_run=flags.dry_run, is_read=is_read)
@@ -169,7 +185,8 @@ def _make_tool(line: str, asked: ToolRequest) -> CaptionTool:
     from lorabake.jobs.caption_tool import TrainerPython, is_wd14, make_own_tool, make_wd14_tool, split_command
     from lorabake.jobs.run import require_trainer
 
-    words, env = split_command(line), get_environment()
+    env = get_environment()
+    words = split_command(line, env.get("HOME"))
     if not is_wd14(words):
         if asked.weights is not None or asked.packages is not None:
             raise click.UsageError(msg("--weights and --packages only work with --with wd14"))

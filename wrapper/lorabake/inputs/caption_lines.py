@@ -25,7 +25,7 @@ class LineStyle(NamedTuple):
     """How a caption is split. ``keeper`` ends the tags that stay in place and is never removed with a tag; ``joiner``
     joins tags to one, ``boundary`` is between two texts that are one caption and stays as the keeper does. ``natural``:
     all of it is a sentence. ``affixes`` are the tags of caption_prefix and caption_suffix, normalized: captions do not
-    need them."""
+    need them. ``token`` is the tag that captions start with, normalized, unless caption_prefix has it."""
 
     separator: str = TAG_SEPARATOR
     keeper: str = ""
@@ -34,6 +34,7 @@ class LineStyle(NamedTuple):
     natural: bool = False
     boundary: str = ""
     affixes: frozenset[str] = frozenset()
+    token: str = ""
 
     @property
     def sticky(self) -> frozenset[str]:
@@ -45,15 +46,16 @@ def get_line_style(part: Part, recipe: Recipe) -> LineStyle:
     """How the captions of a folder are split."""
     style = get_caption_style(part, recipe)
     bare = style._replace(prefix="", suffix="")
+    affixes = frozenset(normalize_tag(tag) for text in (style.prefix, style.suffix) for tag in split_tags(text, bare))
+    token = next(map(normalize_tag, split_tags((isinstance(part, Concept) and part.token) or "", bare)), "")
     return LineStyle(
         style.separator,
         get_caption_text(part, recipe, "keep_tokens_separator"),
         get_caption_text(part, recipe, "secondary_separator"),
         has_wildcards(part, recipe),
         isinstance(part, Concept) and is_natural(part, recipe),
-        affixes=frozenset(
-            normalize_tag(tag) for text in (style.prefix, style.suffix) for tag in split_tags(text, bare)
-        ),
+        affixes=affixes,
+        token="" if token in affixes else token,
     )
 
 
@@ -82,10 +84,12 @@ class _Piece(NamedTuple):
 
 
 class EditedText(NamedTuple):
-    """A text, and the numbers of the edits that changed it."""
+    """A text, and the numbers of the edits that changed it. ``loses_token``: it had the token, and does not now, or no
+    longer at the start."""
 
     text: str
     edits: frozenset[int]
+    loses_token: bool = False
 
 
 def edit_caption_text(text: str, edits: Sequence[TagEdit], style: LineStyle) -> EditedText:
@@ -94,13 +98,14 @@ def edit_caption_text(text: str, edits: Sequence[TagEdit], style: LineStyle) -> 
     Line ends, BOM, blanks around lines and all other lines stay as they are.
     """
     start = len(_BOM) if text.startswith(_BOM) else 0
-    changed, result, done = set[int](), text[:start], start
+    changed, result, done, loses_token = set[int](), text[:start], start, False
     for begin, end in _find_lines(text, start, style.wildcard):
         line = edit_line(text[begin:end], edits, style)
         changed |= line.edits
+        loses_token |= line.loses_token
         result += text[done:begin] + line.text
         done = end
-    return EditedText(result + text[done:], frozenset(changed))
+    return EditedText(result + text[done:], frozenset(changed), loses_token)
 
 
 def _find_lines(text: str, start: int, wildcard: bool) -> Iterator[tuple[int, int]]:
@@ -141,7 +146,17 @@ def edit_line(line: str, edits: Sequence[TagEdit], style: LineStyle) -> EditedTe
         if (after := _join_pieces(pieces)) != before:
             changed.add(number)
             pieces = _split_line(after, style)  # what was written may be several tags
-    return EditedText(_join_pieces(pieces), frozenset(changed))
+    text = _join_pieces(pieces)
+    loses_token = bool(changed) and _rank_token(text, style) < _rank_token(line, style)
+    return EditedText(text, frozenset(changed), loses_token)
+
+
+def _rank_token(line: str, style: LineStyle) -> int:
+    """2 if a caption starts with the token, 1 if it has it elsewhere, else 0."""
+    tags = [normalize_tag(tag) for tag in split_line(line, style)]
+    if style.natural or not style.token or style.token not in tags:
+        return 0
+    return 2 if tags[0] == style.token else 1
 
 
 def split_line(line: str, style: LineStyle) -> list[str]:

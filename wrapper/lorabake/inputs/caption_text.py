@@ -20,10 +20,10 @@ from lorabake_schemas.recipe import Concept, Recipe
 TEXT_LIMIT = 1 << 16  # bytes; more than any caption
 CAPTION_FIELD = "caption"  # of a template: what the command gave
 _PLAIN_FIELDS = ("token", "outfit", "class")
-_LINE_BREAKS = re.compile(r"[\r\n\x0b\x0c\x85\u2028\u2029]+")
+_LINE_BREAKS = re.compile(r"[\n\x0b\x0c\x85\u2028\u2029]+")
+_WEIGHT_MARKS = re.compile(r"[()\[\]]")
 _INVISIBLE = re.compile(f"[{INVISIBLE_CHARACTERS}]")
-# Between letters or digits, or before a bracket: long_hair, lum_(series). Not in faces such as ^_^, o_o and (o)_(o).
-_JOINING_UNDERSCORE = re.compile(r"(?<=[^\W_]{2})_|(?<=[^\W_])_(?=\(|[^\W_]{2})")
+_WORD = re.compile(r"[^\W_]{2}")  # faces such as ^_^, o_o and (o)_(o) have none
 
 
 class TextError(ValueError):
@@ -35,7 +35,8 @@ class TextError(ValueError):
 
 
 def read_output(data: bytes) -> list[str]:
-    """The lines of a program's output that are not blank, without colors and invisible characters.
+    """The lines of a program's output that are not blank, as a terminal would show them in the end: of a progress bar
+    its last state. Without colors and invisible characters.
 
     Raises TextError when it is empty, too long, or not text in UTF-8.
     """
@@ -48,7 +49,8 @@ def read_output(data: bytes) -> list[str]:
     if "\0" in text:
         raise TextError(msg("it gave binary data, not text"))
     text = re.sub(ANSI_CODES, "", text).replace("\t", " ")
-    lines = [" ".join(_INVISIBLE.sub("", line).split()) for line in _LINE_BREAKS.split(text)]
+    shown = (line.rstrip("\r").rpartition("\r")[2] for line in _LINE_BREAKS.split(text))
+    lines = [" ".join(_INVISIBLE.sub("", line).split()) for line in shown]
     found = [line for line in lines if line]
     if not found:
         raise TextError(msg("it gave no text"))
@@ -61,7 +63,8 @@ class CaptionWriter:
 
     ``leading`` are token, outfit and class as far as the recipe's caption_prefix has not put them first already;
     ``mark`` is keep_tokens_separator; ``drop`` are unwanted tags, normalized; ``underscores`` keeps them in tags;
-    ``template`` is the user's own, checked by ``check_template``.
+    ``weights`` are read by sd-scripts (weighted_captions); ``template`` is the user's own, checked by
+    ``check_template``.
     """
 
     words: tuple[tuple[str, str], ...]
@@ -72,23 +75,30 @@ class CaptionWriter:
     drop: frozenset[str] = frozenset()
     underscores: bool = False
     wildcards: bool = False
+    weights: bool = False
     template: str | None = None
 
     def compose(self, lines: Sequence[str]) -> str:
         """The caption for an image, on one line. Raises TextError when nothing is left of the text."""
-        body = self._clean_sentence(lines) if self.sentences else self._clean_tags(lines)
+        body = self.clean(lines)
         if lines and not body:
             raise TextError(msg("nothing is left of its text"))
         if self.template is not None:
             return self._fill(self.template, body)
         if self.sentences:
             lead = " ".join(self.leading)
-            known = bool(lead) and self.leading[0].casefold() in body.casefold()
-            return body if known or not lead else f"{lead}, {body}"
+            return body if not lead or _has_word(body, self.leading[0]) else f"{lead}, {body}"
         lead = self._join(self.leading)
         if lead and self.mark:
             return f"{lead} {self.mark} {body}"
         return self._join(filter(None, (lead, body)))
+
+    def clean(self, lines: Sequence[str]) -> str:
+        """What these lines add to token and class."""
+        text = " ".join(lines) if self.sentences else self._join(self._select_tags(lines))
+        if self.weights:
+            text = _WEIGHT_MARKS.sub(r"\\\g<0>", text)
+        return text.replace("{", "{{").replace("}", "}}") if self.wildcards else text
 
     def _join(self, tags: Iterable[str]) -> str:
         separator = self.style.separator
@@ -100,22 +110,26 @@ class CaptionWriter:
         text = "".join(before + (values.get(name, "") if name else "") for before, name, _, _ in parts)
         return " ".join(text.split())
 
-    def _clean_sentence(self, lines: Sequence[str]) -> str:
-        text = " ".join(lines)
-        return text.replace("{", "{{").replace("}", "}}") if self.wildcards else text
-
-    def _clean_tags(self, lines: Sequence[str]) -> str:
+    def _select_tags(self, lines: Sequence[str]) -> list[str]:
         seen = {normalize_tag(tag) for word in self.words for tag in split_tags(word[1])} | set(self.drop)
         found = list[str]()
         for piece in split_tags(",".join(lines)):
             tag = piece.replace("\\(", "(").replace("\\)", ")")
-            if not self.underscores and " " not in tag:
-                tag = _JOINING_UNDERSCORE.sub(" ", tag)
+            if not self.underscores and _joins_words(tag):
+                tag = " ".join(tag.replace("_", " ").split())
             if normalize_tag(tag) not in seen:
                 seen.add(normalize_tag(tag))
                 found.append(tag)
-        text = self._join(found)
-        return text.replace("{", "{{").replace("}", "}}") if self.wildcards else text
+        return found
+
+
+def _joins_words(tag: str) -> bool:
+    """Whether underscores are in the place of blanks: long_hair, lum_(series)."""
+    return "_" in tag and " " not in tag and _WORD.search(tag) is not None
+
+
+def _has_word(text: str, word: str) -> bool:
+    return re.search(rf"(?<!\w){re.escape(word)}(?!\w)", text, re.IGNORECASE) is not None
 
 
 def make_caption_writer(
@@ -134,6 +148,7 @@ def make_caption_writer(
         drop=frozenset(normalize_tag(tag) for text in drop for tag in split_tags(text)),
         underscores=uses_underscores(folder, style),
         wildcards=has_wildcards(concept, recipe),
+        weights=recipe.kohya.get("weighted_captions") is True,
         template=template,
     )
 
@@ -141,7 +156,7 @@ def make_caption_writer(
 def uses_underscores(folder: FolderFacts, style: CaptionStyle) -> bool:
     """Whether the captions that a folder already has write long_hair rather than long hair."""
     tags = [tag for image in folder.images for text in image.caption.texts for tag in split_tags(text, style)]
-    joined = sum(" " not in tag and bool(_JOINING_UNDERSCORE.search(tag)) for tag in tags)
+    joined = sum(map(_joins_words, tags))
     return joined > sum(" " in tag for tag in tags)
 
 

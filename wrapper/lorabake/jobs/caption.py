@@ -10,15 +10,18 @@ from __future__ import annotations
 import os
 import shlex
 import time
+from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from pathlib import Path
 from tempfile import gettempdir, mkdtemp
 from typing import TYPE_CHECKING
 
 from lorabake.analysis.captioned_recipe import CaptionedRecipe, read_unread_captions
 from lorabake.errors import InterruptedRunError, MachineError, RecipeError, ResourceError
+from lorabake.inputs.caption_lines import LineStyle, TagEdit, edit_caption_text, get_line_style
 from lorabake.inputs.caption_text import (
     TEXT_LIMIT,
     CaptionWriter,
@@ -30,7 +33,7 @@ from lorabake.inputs.caption_text import (
 )
 from lorabake.inputs.captions import caption_path
 from lorabake.jobs.caption_edits import CaptionFile, EditedFile, choose_undo_file, write_edited_file, write_undo_file
-from lorabake.jobs.caption_tool import FOLDER, IMAGE, IMAGES, SCRATCH, CaptionTool, ToolError, run_tool
+from lorabake.jobs.caption_tool import FOLDER, IMAGE, IMAGE_TIMEOUT_S, IMAGES, SCRATCH, CaptionTool, ToolError, run_tool
 from lorabake.recipe.overrides import KeyPath, remove_keys
 from lorabake.util.files import (
     UnreadableError,
@@ -60,18 +63,28 @@ WITHOUT_TEXT = (CaptionProblem.MISSING, CaptionProblem.EMPTY, CaptionProblem.SPA
 # Those that an undo file cannot have.
 UNREADABLE = (CaptionProblem.UNREADABLE, CaptionProblem.NOT_UTF8, CaptionProblem.TOO_LARGE)
 TRIED_FIRST = 3  # images that a dry run gives to a command
-FAILURES_IN_A_ROW = 3  # after which the rest would fail, too
+# Failures in a row after which the rest would fail, too: before a command has given its first text, and later.
+FIRST_FAILURES, LATER_FAILURES = 3, 10
 REPLACED_EVERY_S = 2.0  # texts are replaced together, since the undo file is written before
 UNSURE_NS = 100_000_000  # before a command failed; what it wrote then may be a part
 # What taggers call the text of 1.png, in the order in which it is looked for.
 _OUTPUT_EXTENSIONS = (CAPTION_EXTENSION, ".caption", ".tags", ".cap")
 
 
+class ExistingCaptions(Enum):
+    """What becomes of captions that have text."""
+
+    KEEP = "keep"
+    REPLACE = "replace"
+    APPEND = "append"
+
+
 @dataclass(frozen=True, slots=True)
 class CaptionTarget:
     """An image that is to get a caption, and the file that it goes to; both also as named from the recipe.
 
-    ``replaced`` is that file if it has a text, which somebody wants to be replaced.
+    ``replaced`` is that file if it has a text, which somebody wants to be changed; ``appended`` is how its captions are
+    split if tags are added to them, None if others take their place.
     """
 
     image: Path
@@ -80,6 +93,7 @@ class CaptionTarget:
     file_name: str
     writer: CaptionWriter
     replaced: CaptionFile | None = None
+    appended: LineStyle | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +110,25 @@ class CaptionPlan:
 
 @dataclass(slots=True)
 class CaptionOutcome:
-    """What was written so far, and what could not be. ``undo`` is the file with the texts that were replaced."""
+    """What was written so far, and what could not be. ``unchanged`` is how many captions had all tags already, ``undo``
+    the file with the texts that were replaced, ``untried`` how many images the command was not started for because it
+    had failed for others."""
 
     written: list[WrittenCaption] = field(default_factory=list[WrittenCaption])
     failed: list[FailedCaption] = field(default_factory=list[FailedCaption])
     undo: Path | None = None
+    untried: int = 0
+    unchanged: int = 0
 
 
 def plan_captions(
-    read: CaptionedRecipe, *, template: str | None, drop: Sequence[str], overwrite: bool = False
+    read: CaptionedRecipe,
+    *,
+    template: str | None,
+    drop: Sequence[str],
+    existing: ExistingCaptions = ExistingCaptions.KEEP,
 ) -> CaptionPlan:
-    """The images of the concepts that have no caption; with ``overwrite`` those that have one, too.
+    """The images of the concepts that have no caption; those that have one, too, unless ``existing`` ones are kept.
 
     Regularization images are left alone: without a caption they are trained on their class (G35.3). Raises RecipeError
     when a concept lacks a word that the template wants.
@@ -135,15 +157,19 @@ def plan_captions(
         extension = resolve_caption_extension(concept, read.recipe)
         for image in found.images:
             bare, own = image.caption.problem in WITHOUT_TEXT, image.caption.borrowed_from is None
-            if not bare and not (overwrite and own and image.caption.problem not in UNREADABLE):
+            kept_text = existing is ExistingCaptions.KEEP or not own or image.caption.problem in UNREADABLE
+            if not bare and kept_text:
                 kept += 1
                 continue
             target = _make_target(Path(found.path), concept.images, image, extension, writer)
             same = identify_file(target.file, known)
             if same not in files:  # 1.png and 1.jpg share a caption, and so does a folder that is named twice
                 files.add(same)
-                old = None if bare else CaptionFile(target.file, Path(found.path), Path(found.path))
-                targets.append(replace(target, replaced=old))
+                if not bare:
+                    old = CaptionFile(target.file, Path(found.path), Path(found.path))
+                    style = get_line_style(concept, read.recipe) if existing is ExistingCaptions.APPEND else None
+                    target = replace(target, replaced=old, appended=style)
+                targets.append(target)
     return CaptionPlan(read, tuple(targets), kept, tuple(notes), unread)
 
 
@@ -175,7 +201,7 @@ def write_template_captions(plan: CaptionPlan, *, dry_run: bool) -> CaptionOutco
     done = CaptionOutcome()
     with _open_writer(plan, done, dry_run=dry_run) as writer:
         for target in plan.targets:
-            writer.finish(target, lambda target=target: target.writer.compose(()))  # type: ignore[misc]
+            writer.finish(target, list)
     return done
 
 
@@ -225,29 +251,33 @@ class _CaptionWriter:
     def fail(self, target: CaptionTarget, why: Message) -> None:
         self.done.failed.append(FailedCaption(image=target.name, why=why))
 
-    def finish(self, target: CaptionTarget, compose: Callable[[], str]) -> None:
-        """Write one caption, unless there is a text by now that is not to be replaced."""
+    def finish(self, target: CaptionTarget, read_lines: Callable[[], Sequence[str]]) -> None:
+        """Write one caption, unless there is a text by now that is not to be changed."""
         try:
-            text = compose()
-            data = f"{text}\n".encode()
-            if not self.dry_run and target.replaced is not None:
-                edit = EditedFile(target.replaced, read_bytes(target.file, within=target.replaced.root), data)
-                self.edits.append((target, edit, text))
-                return
+            before, after, text = _make_text(target, read_lines())
         except (TextError, ToolError) as error:
             self.fail(target, error.message)
-            return
         except OSError as error:
             self.fail(target, reason(error))
-            return
-        if not self.dry_run:
-            if _has_text(target.file):
+        except UnicodeDecodeError:
+            self.fail(target, msg("it is not UTF-8"))
+        else:
+            if target.appended is not None and after == before:
+                self.done.unchanged += 1
+            elif self.dry_run:
+                self._note(target, text)
+            elif target.replaced is not None:
+                self.edits.append((target, EditedFile(target.replaced, before, after), text))
+            elif _has_text(target.file):
                 self.fail(target, msg("it has a caption by now"))
-                return
-            try:
-                replace_bytes(target.file, data)
-            except OSError as error:
-                raise disk_error(error, msg("cannot write {path}", path=target.file)) from error
+            else:
+                self._write_new(target, after, text)
+
+    def _write_new(self, target: CaptionTarget, data: bytes, text: str) -> None:
+        try:
+            replace_bytes(target.file, data)
+        except OSError as error:
+            raise disk_error(error, msg("cannot write {path}", path=target.file)) from error
         self._note(target, text)
 
     def _note(self, target: CaptionTarget, text: str) -> None:
@@ -276,6 +306,19 @@ class _CaptionWriter:
             else:
                 self._note(target, text)
         self.last = time.monotonic()
+
+
+def _make_text(target: CaptionTarget, lines: Sequence[str]) -> tuple[bytes, bytes, str]:
+    """What the file has before and after, and its new caption. Raises OSError, TextError, UnicodeDecodeError."""
+    before = read_bytes(target.file, within=target.replaced.root) if target.replaced is not None else b""
+    if target.appended is None:
+        text = target.writer.compose(lines)
+        return before, f"{text}\n".encode(), text
+    after, tags = before.decode(), target.writer.clean(lines)
+    if tags:
+        edit = TagEdit("add", tags, lambda _: False, tags)
+        after = edit_caption_text(after, [edit], target.appended).text
+    return before, after.encode(), after.strip()
 
 
 @contextmanager
@@ -320,10 +363,13 @@ class _CaptionWork:
                 link.symlink_to(place, target_is_directory=True)
 
     def caption_each(self) -> None:
-        """One start of the command for each image; what it prints is the text."""
-        done, started, in_a_row = self.writer.done, 0, 0
-        for number, target in enumerate(self.targets):
-            self.progress(number, len(self.targets))
+        """One start of the command for each image; what it prints is the text. It is not started for all images if it
+        fails for the first ones, and for those of other parts of the folder."""
+        done, rest, works, in_a_row = self.writer.done, deque(enumerate(self.targets)), False, 0
+        last = time.monotonic() + (self.tool.timeout_s or IMAGE_TIMEOUT_S)  # for the first text
+        while rest:
+            self.progress(len(self.targets) - len(rest), len(self.targets))
+            number, target = rest.popleft()
             failures = len(done.failed)
             copy = self._copy(number, target)
             if copy is None:
@@ -332,10 +378,16 @@ class _CaptionWork:
             self._finish(target, lambda values=values: run_tool(self.tool, values))  # type: ignore[misc]
             with suppress(OSError):
                 remove_file(copy, within=self._base)
-            started, in_a_row = started + 1, in_a_row + 1 if len(done.failed) > failures else 0
-            if in_a_row and in_a_row in {started, FAILURES_IN_A_ROW}:
-                return
             self.writer.replace_some()
+            if len(done.failed) == failures:
+                works, in_a_row = True, 0
+                continue
+            in_a_row += 1
+            if in_a_row >= (LATER_FAILURES if works else FIRST_FAILURES) or (not works and time.monotonic() > last):
+                done.untried = len(rest)
+                return
+            if not works:
+                rest.rotate(-(len(rest) // 2))
 
     def caption_all(self) -> None:
         """One start of the command for all images; the text is in the files that it writes next to them."""
@@ -424,7 +476,7 @@ class _CaptionWork:
             raise TextError(msg("its text file cannot be read")) from error
 
     def _finish(self, target: CaptionTarget, read: Callable[[], bytes]) -> None:
-        self.writer.finish(target, lambda: target.writer.compose(read_output(read())))
+        self.writer.finish(target, lambda: read_output(read()))
 
 
 def _has_text(path: Path) -> bool:

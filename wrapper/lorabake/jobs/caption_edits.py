@@ -59,13 +59,14 @@ class EditedFile(NamedTuple):
 @dataclass(slots=True)
 class EditPlan:
     """What edits change. ``counts`` is the number of captions that each edit changes, ``captions`` how many were
-    looked at."""
+    looked at, ``tokenless`` are those that no longer start with the token."""
 
     counts: list[int]
     captions: int = 0
     files: list[EditedFile] = field(default_factory=list[EditedFile])
     changes: list[CaptionChange] = field(default_factory=list[CaptionChange])
     skipped: list[SkippedCaption] = field(default_factory=list[SkippedCaption])
+    tokenless: list[str] = field(default_factory=list[str])
 
 
 def list_caption_files(read: CaptionedRecipe, wanted: Wanted = lambda _number, _name: True) -> list[CaptionFile]:
@@ -147,6 +148,8 @@ def _note_change(plan: EditPlan, edited: EditedText, change: CaptionChange) -> N
         plan.counts[number] += 1
     if change.before != change.after:
         plan.changes.append(change)
+    if edited.loses_token:
+        plan.tokenless.append(change.file)
 
 
 def _edit_metadata(file: CaptionFile, text: str, named: str, edits: Sequence[TagEdit], plan: EditPlan) -> str:
@@ -190,6 +193,7 @@ def report_edits(plan: EditPlan, edits: Sequence[TagEdit], read: CaptionedRecipe
         captions=plan.captions,
         changes=tuple(plan.changes),
         skipped=tuple(plan.skipped),
+        tokenless=tuple(plan.tokenless),
     )
 
 

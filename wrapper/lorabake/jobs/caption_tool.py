@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 IMAGE, IMAGES, FOLDER, SCRATCH = "{image}", "{images}", "{folder}", "{scratch}"
 IMAGE_TIMEOUT_S = 600.0  # for one image; loading a large model from a slow disk takes minutes
 POLL_S = 0.5
+_SHELL_MARKS = frozenset({"|", "||", "&", "&&", ";", "<", ">", ">>", "2>", "2>&1", "&>"})
+_NEED_QUOTES = frozenset("'\"$`\\")
 OUTPUT_LIMIT = 64 << 20  # bytes, of each stream; progress bars of a day are less
 TAIL_LINES, TAIL_LIMIT = 5, 1 << 14
 
@@ -89,15 +91,22 @@ class TrainerPython(NamedTuple):
     own: bool
 
 
-def split_command(text: str) -> tuple[str, ...]:
-    """The words of a command line, as a shell splits them. Raises UnknownNameError."""
+def split_command(text: str, home: str | None) -> tuple[str, ...]:
+    """The words of a command line, as a shell splits them, with ``home`` in place of ``~``. Raises UnknownNameError,
+    also for a line that only a shell can run."""
     try:
         words = tuple(shlex.split(text))
     except ValueError as error:
         raise UnknownNameError(msg("--with has a quote without its other half")) from error
     if not words:
         raise UnknownNameError(msg("--with is empty"))
-    return words
+    if mark := next((word for word in words if word in _SHELL_MARKS), None):
+        line = f"\"sh -c '{text}'\"" if _NEED_QUOTES.isdisjoint(text) else shlex.quote(shlex.join(["sh", "-c", text]))
+        raise UnknownNameError(
+            msg("--with starts a program, not a shell: {mark} means nothing to it", mark=mark),
+            msg("to run it with a shell: --with {line}", line=line),
+        )
+    return tuple(f"{home}{word[1:]}" if home and word.startswith("~/") else word for word in words)
 
 
 def is_wd14(words: tuple[str, ...]) -> bool:

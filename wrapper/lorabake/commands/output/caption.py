@@ -35,13 +35,17 @@ def build_caption_report(
             '{folder}: remove captions = "none" from the recipe (--yes), or its captions are not read',
             folder=", ".join(unread),
         )
+    place = {target.name: number for number, target in enumerate(plan.targets)}
     return CaptionReport(
         recipe=str(recipe),
         dry_run=dry_run,
         missing=len(plan.targets),
+        existing=sum(target.replaced is not None for target in plan.targets),
         kept=plan.kept,
-        written=tuple(done.written),
+        written=tuple(sorted(done.written, key=lambda each: place[each.image])),
         failed=tuple(done.failed),
+        untried=done.untried,
+        unchanged=done.unchanged,
         notes=(*plan.notes, *((said,) if unread else ())),
         undo=str(done.undo) if done.undo else None,
         next=shlex.join(["lorabake", "check", str(recipe)]),
@@ -60,6 +64,13 @@ def format_caption_report(report: CaptionReport, page: TextLayout, *, as_json: b
     for why, images in _group_failures(report).items():
         names = shorten_list(images, SHOWN, literal)
         lines += page.paragraph(msg("no caption for {images}: {why}", images=names, why=why))
+    if report.untried:
+        said = nmsg(
+            report.untried,
+            "the command failed several times in a row, so it was not started for {n} other image",
+            "the command failed several times in a row, so it was not started for {n} other images",
+        )
+        lines += page.paragraph(said)
     for note in report.notes:
         lines += page.paragraph(note)
     lines += page.paragraph(_summarize(report))
@@ -76,11 +87,16 @@ def _summarize(report: CaptionReport) -> Message:
         return msg("nothing to do: all images have captions")
     n = len(report.written)
     if report.dry_run:
-        said = [nmsg(report.missing, "{n} image has no caption", "{n} images have no caption")]
+        bare = report.missing - report.existing
+        said = [nmsg(bare, "{n} image has no caption", "{n} images have no caption")] if bare else []
+        if report.existing:
+            said.append(nmsg(report.existing, "{n} existing caption may change", "{n} existing captions may change"))
     else:
         said = [nmsg(n, "wrote {n} caption", "wrote {n} captions")]
-        if left := report.missing - n:
-            said.append(nmsg(left, "{n} image still has none", "{n} images still have none"))
+        if report.unchanged:
+            said.append(nmsg(report.unchanged, "{n} caption had all tags already", "{n} captions had all tags already"))
+        if left := report.missing - n - report.unchanged:
+            said.append(nmsg(left, "{n} image got none", "{n} images got none"))
     if report.kept:
         said.append(nmsg(report.kept, "{n} image has one already", "{n} images have one already"))
     if report.dry_run:

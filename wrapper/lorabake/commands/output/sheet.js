@@ -69,6 +69,7 @@
   document.addEventListener("click", (event) => {
     const chosen = event.target.closest("[data-tag], [data-rule]");
     if (chosen) toggle(chosen.dataset.tag ?? chosen.dataset.rule, event.shiftKey);
+    else event.target.closest(".card")?.focus({ preventScroll: true });
   });
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
@@ -79,7 +80,7 @@
       const visible = cards.filter((card) => !card.node.hidden).map((card) => card.node);
       const at = visible.indexOf(document.activeElement);
       const next = visible[event.key === "j" ? at + 1 : Math.max(at, 1) - 1];
-      if (next) { next.focus({ preventScroll: true }); next.scrollIntoView({ block: "center" }); }
+      if (next) { next.focus({ preventScroll: true }); next.scrollIntoView({ block: next.offsetHeight > innerHeight * .8 ? "start" : "center" }); }
     }
   });
   if (matchMedia("(max-width: 52rem)").matches) for (const each of document.querySelectorAll("details")) each.open = false;

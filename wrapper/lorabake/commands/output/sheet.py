@@ -25,6 +25,7 @@ from lorabake_schemas.findings import SEVERITY_LABELS, Finding, Severity
 from lorabake_schemas.messages import Message, msg, nmsg
 
 MAX_TAG_BUTTONS = 2000
+MOST_OPEN_FINDINGS = 4  # of a concept; more would hide its images
 _HEAD = 2048  # bytes
 _MARK = '<meta name="generator" content="lorabake tags --sheet">'  # in the head of each page
 MAX_CAPTION = 2000  # characters of a caption's piece
@@ -125,8 +126,16 @@ def _iter_concept(
     found = [sheet.findings[at] for at in concept.findings]
     if found:
         said = nmsg(len(found), "{n} finding", "{n} findings")
-        yield f'<details class="about" open><summary class="small">{text(said)}</summary><ul class="findings">\n'
-        for finding in sorted(found, key=_rank):
+        found.sort(key=_rank)
+        shown = " open" if len(found) <= MOST_OPEN_FINDINGS else ""
+        worst = {each.rule: each.severity for each in reversed(found)}
+        rules = dict.fromkeys(each.rule for each in found)
+        marks = "".join(f'<span class="rule {worst[rule].value}">{text(rule)}</span>' for rule in rules)
+        yield (
+            f'<details class="about"{shown}><summary class="small"><span>{text(said)}</span>'
+            f'<span class="marks">{marks}</span></summary><ul class="findings">\n'
+        )
+        for finding in found:
             yield (
                 f'<li><p><span class="rule {finding.severity.value}">{text(finding.rule)}</span> '
                 f'<span class="soft">{text(SEVERITY_LABELS[finding.severity])}</span></p>'

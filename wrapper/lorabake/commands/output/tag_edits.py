@@ -31,6 +31,8 @@ def format_edits(report: CaptionEditReport, page: TextLayout, *, everything: boo
         lines += ["", f"  {dim(page(more))}"]
     if report.skipped:
         lines += ["", *page.paragraph(_describe_skipped(report, everything), first="  ", rest="    ")]
+    if report.tokenless:
+        lines += ["", *page.paragraph(_describe_tokenless(report, everything), first="  ", rest="    ")]
     return "\n".join([*lines, "", *page.paragraph(_describe_result(report))])
 
 
@@ -62,6 +64,16 @@ def _iter_change_lines(change: CaptionChange) -> Iterator[str]:
 def _shorten(caption: str) -> str:
     text = escape_invisible(caption.strip())
     return text if len(text) <= MAX_LENGTH else f"{text[: MAX_LENGTH - 1]}…"
+
+
+def _describe_tokenless(report: CaptionEditReport, everything: bool) -> Message:
+    most = len(report.tokenless) if everything else MOST_NAMED
+    return msg(
+        "captions that no longer start with the token ({n}): {files}; move it back with --front TOKEN, or change "
+        "token in the recipe",
+        n=len(report.tokenless),
+        files=shorten_list(report.tokenless, most, literal),
+    )
 
 
 def _describe_skipped(report: CaptionEditReport, everything: bool) -> Message:

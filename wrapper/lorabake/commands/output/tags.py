@@ -38,8 +38,10 @@ def _iter_concept_lines(concept: ConceptTags, page: TextLayout, everything: bool
 
 def _describe_concept(concept: ConceptTags) -> Message:
     found = [nmsg(concept.images, "{n} image", "{n} images")]
-    if concept.captioned < concept.images:
-        found.append(msg("{n} without a caption", n=concept.images - concept.captioned))
+    if missing := concept.images - concept.captioned - concept.unreadable:
+        found.append(msg("{n} without a caption", n=missing))
+    if concept.unreadable:
+        found.append(msg("{n} with a caption that cannot be read", n=concept.unreadable))
     if concept.sentences:
         found.append(nmsg(concept.sentences, "{n} with a sentence", "{n} with sentences"))
     if concept.tags:
