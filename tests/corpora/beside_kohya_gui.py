@@ -4,8 +4,9 @@
 beside_kohya_gui.py CHECKOUT PYTHON FILES... [--show] [--keep FOLDER]
 
 FILES are saved presets, recipes, and folders of them. A preset is imported with --faithful and compiled; a recipe is
-exported to kohya_ss and compiled. kohya_gui_writes.py (see its head for CHECKOUT, and for PYTHON, the GUI's own) has the
-GUI write the TOML of the preset. Paths in presets are replaced by made-up files first, since both check that they exist.
+exported to kohya_ss and compiled. kohya_gui_writes.py (see its head for CHECKOUT, and for PYTHON, the GUI's own) has
+the GUI write the TOML of the preset. Paths in presets are replaced by made-up files first, since both check that they
+exist.
 
 An option that differs must mean the same (sd-scripts does not have it, or another option decides), or a line of the
 import's or export's report must name it. Exits 1 if one does not.
@@ -23,20 +24,21 @@ import sys
 import tempfile
 import tomllib
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 from lora_files import Wanted, shapes_of, write
-from situations import write_base, write_pictures
-
 from lorabake.cli import main
 from lorabake.exchange.command_line import read_arguments as read_words
+from lorabake.exchange.trained import read_network
+from lorabake.planning.settings_network import ALPHA_IGNORED_BY, RANK_IGNORED_BY
 from lorabake.recipe.foreign import GUI, recognize
 from lorabake.recipe.load import load_recipe
 from lorabake.util import resources
+from situations import write_base, write_pictures
 
 Table = Mapping[str, Any]
 LISTS = ("network_args", "optimizer_args", "lr_scheduler_args")
@@ -60,7 +62,8 @@ ARGUMENTS = {"preset": "LyCORIS_preset", "block_size": "unit", "constraint": "co
 ANYWAY = frozenset(
     {"betas=0.9,0.999", "d_coef=1.0", "warmup_init=0.0", "use_bias_correction=0.0", "decouple=1.0", "decouple=0.0",
      "safeguard_warmup=0.0", "bypass_mode=0.0", "dora_wd=0.0", "module_dropout=0.0", "rank_dropout=0.0",
-     "rank_dropout_scale=0.0", "train_norm=0.0", "use_scalar=0.0", "use_tucker=0.0", "train_on_input=1.0"}
+     "rank_dropout_scale=0.0", "constraint=0.0", "rescaled=0.0", "train_norm=0.0", "use_scalar=0.0", "use_tucker=0.0",
+     "train_on_input=1.0", "unit=1.0"}
 )  # fmt: skip
 RATES = ("unet_lr", "text_encoder_lr")
 BUCKETS = ("min_bucket_reso", "max_bucket_reso", "bucket_reso_steps", "bucket_no_upscale")
@@ -119,30 +122,33 @@ def make_pair(file: Path, place: Path) -> Pair | None:
 def make_ready(preset: Path, place: Path) -> Path:
     """A copy in which every path is that of a made-up file."""
     found = json.loads(preset.read_text("utf-8-sig"))
-    family = "sdxl" if found.get("sdxl") else "sd2" if found.get("v2") else "sd15"
-    for name in ("img/7_sks girl", "reg/1_girl"):
-        for extension in {".txt", ".caption", str(found.get("caption_extension") or ".txt")}:
-            write_pictures(place / name, 5, caption="sks girl")
-            for caption in (place / name).glob("*.txt"):
-                shutil.copyfile(caption, caption.with_suffix(extension)) if extension != ".txt" else None
+    family: Any = "sdxl" if found.get("sdxl") else "sd2" if found.get("v2") else "sd15"
+    write_images(place, {".txt", ".caption", str(found.get("caption_extension") or ".txt")})
     for name in FOLDERS.values():
         (place / name).mkdir(exist_ok=True)
-    for key in (*FOLDERS, *NEEDED):
-        if found.get(key) or key in NEEDED:
-            found[key] = str(place / FOLDERS[key])
-    if not re.fullmatch(r"[\w-]+/[\w.-]+", str(found.get("pretrained_model_name_or_path"))):
-        found["pretrained_model_name_or_path"] = str(write_base(place / "base.safetensors", cast("Any", family)))
-    for key in ("network_weights", "lora_network_weights"):
-        if found.get(key):
-            found[key] = str(write(place / "weights.safetensors", shapes_of(Wanted("", 8, None), family)))
-    if found.get("vae"):
-        found["vae"] = str(write_base(place / "vae.safetensors"))
-    if found.get("dataset_config"):
-        (place / "dataset.toml").write_text(DATASET.replace("img/", f"{place}/img/"))
-        found["dataset_config"] = str(place / "dataset.toml")
+    found |= {key: str(place / FOLDERS[key]) for key in FOLDERS if found.get(key) or key in NEEDED}
+    files = {"vae": write_base(place / "vae.safetensors"), "dataset_config": place / "dataset.toml"}
+    weights = write(place / "weights.safetensors", shapes_of(Wanted("", 8, None), family))
+    files |= dict.fromkeys(("network_weights", "lora_network_weights"), weights)
+    (place / "dataset.toml").write_text(DATASET.replace("img/", f"{place}/img/"))
+    found |= {key: str(path) for key, path in files.items() if found.get(key)}
+    if not re.fullmatch(r"[\w-]+/[\w-]+", str(found.get("pretrained_model_name_or_path"))):
+        found["pretrained_model_name_or_path"] = str(write_base(place / "base.safetensors", family))
     ready = place / "preset.json"
     ready.write_text(json.dumps(found), "utf-8")
     return ready
+
+
+def write_images(place: Path, extensions: set[str]) -> None:
+    """Images of a concept and of its class, with captions of these extensions."""
+    for name in ("img/7_sks girl", "reg/1_girl"):
+        copy_captions(write_pictures(place / name, 5, caption="sks girl"), extensions)
+
+
+def copy_captions(folder: Path, extensions: Iterable[str | None]) -> None:
+    for caption in list(folder.glob("*.txt")):
+        for extension in {*extensions} - {".txt"}:
+            shutil.copyfile(caption, caption.with_suffix(str(extension)))
 
 
 def draw_project(recipe: Path, place: Path) -> Path | None:
@@ -153,10 +159,13 @@ def draw_project(recipe: Path, place: Path) -> Path | None:
     if made is None:
         return None
     family = cast("Any", made.base.family or "sd15")
-    write_base(place / made.base.model, family)
+    for name in (made.base.model, made.base.vae):
+        if name:
+            write_base(place / name, family)
     for part in made.concept:
         words = ", ".join(word for word in (part.token, part.outfit, part.class_) if word) or "scenery"
         write_pictures(place / part.images, 30, caption=words, size=(1024, 1024))
+        copy_captions(place / part.images, {made.captions.caption_extension, part.caption_extension} - {None})
     if made.network.network_weights:
         write(place / made.network.network_weights, shapes_of(Wanted("", 8, None), family))
     for part in made.regularization:
@@ -249,7 +258,9 @@ def iter_options(
 def find_reason(name: str, one: object, theirs: Table, ours: Table) -> str:
     """Why a difference is none."""
     rates = all(each in theirs for each in RATES)
+    ignored = {"network_dim": RANK_IGNORED_BY, "network_alpha": ALPHA_IGNORED_BY}.get(name, ())
     reasons = {
+        "the network ignores it": read_network(theirs)[0] in ignored,
         "lorabake's own place": name in OWN,
         "the same as left out": name not in ours and NEUTRAL.get(name) == one,
         "the same as learning_rate": name in RATES and same(name, one or theirs.get("learning_rate"),

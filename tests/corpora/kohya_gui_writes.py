@@ -72,7 +72,7 @@ class Page:
         try:
             shown = widget.postprocess(value)
             return widget.preprocess(getattr(shown, "root", shown))
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - gradio's own
             self.refused[name] = f"{value!r}: {error}"
             return value
 
@@ -94,7 +94,7 @@ def main(checkout: Path, presets: Path, written: Path) -> None:
         said.clear()
         try:
             command = page.press_print(preset)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever stops the GUI
             said.append(f"{type(error).__name__}: {error}")
             command = None
         made = {"widgets": json.dumps(page.refused)}

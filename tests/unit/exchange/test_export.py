@@ -98,11 +98,38 @@ def assert_same(source: CompiledSource) -> Mapping[str, object]:
      {"network_module": "lycoris.kohya", "network_args": ["algo=locon", "conv_dim=16", "conv_alpha=1.0"]},
      {"network_module": "lycoris.kohya", "network_args": ["algo=lokr", "preset=full", "factor=8"]},
      {"network_module": "lycoris.kohya", "network_args": ["algo=full", "preset=full"]},
-     {"network_module": "networks.dylora", "network_args": ["unit=4"]}, {"clip_skip": 2, "max_token_length": 225},
+     {"network_module": "networks.dylora", "network_args": ["unit=4"]}, {"network_module": "networks.dylora"},
+     {"network_dim": 1024}, {"min_snr_gamma": 25.0}, {"save_model_as": "pt"}, {"network_args": ["rank_dropout=1.5"]},
+     {"clip_skip": 2, "max_token_length": 225},
      {"network_module": "networks.oft", "network_args": ["enable_conv=True"]}, {"min_snr_gamma": 5.0}],
 )  # fmt: skip
 def test_the_preset_trains_the_same(train: dict[str, object]) -> None:
     assert_same(compiled(train))
+
+
+@pytest.mark.parametrize(
+    ("train", "field", "carried"),
+    [({"network_dim": 1024}, "network_dim", "network_dim"), ({"min_snr_gamma": 25.0}, "min_snr_gamma", "min_snr_gamma"),
+     ({"save_model_as": "pt"}, "save_model_as", "save_model_as"),
+     ({"network_module": "networks.dylora", "network_args": ["unit=128"]}, "unit", "network_args")],
+)  # fmt: skip
+def test_what_no_widget_takes_is_passed_on_as_text(train: dict[str, object], field: str, carried: str) -> None:
+    preset = build_gui_preset(compiled(train), Path("/out"), "dataset.toml")
+    assert preset.fields[field] == FRESH[field]
+    assert [each.key for each in preset.carried] == [carried]
+
+
+def test_a_network_without_rank_gets_one_that_the_widget_takes() -> None:
+    train = {"network_module": "lycoris.kohya", "network_args": ["algo=ia3"], "network_dim": None}
+    preset = build_gui_preset(compiled(train), Path("/out"), "dataset.toml")
+    assert preset.fields["network_dim"] == FRESH["network_dim"]
+    assert not preset.lost
+
+
+def test_the_name_that_the_gui_gives_a_run_is_listed() -> None:
+    preset = build_gui_preset(compiled({"log_with": "wandb"}), Path("/out"), "dataset.toml")
+    assert [each.key for each in preset.lost] == ["wandb_run_name"]
+    assert not build_gui_preset(compiled({"log_with": "wandb", "wandb_run_name": "r"}), Path("/out"), "d.toml").lost
 
 
 def test_sdxl_has_its_own_fields() -> None:
@@ -152,6 +179,16 @@ def test_files_for_sd_scripts_are_relative_to_their_folder(tmp_path: Path) -> No
     assert "--gpu_ids 1" in start
     assert '"$SD_SCRIPTS/train_network.py" --config_file train.toml' in start
     assert report.command[-2:] == ("--config_file", "train.toml")
+
+
+@pytest.mark.parametrize("to", ["kohya_ss", "sd-scripts"])
+def test_a_model_next_to_the_recipe_is_no_hub_id(to: ExportFormat, tmp_path: Path) -> None:
+    examination = check_recipe(project(tmp_path), GPU)
+    _, plan = examination.planned()
+    folder = tmp_path / "out"
+    source = take_compiled(build_run_files(examination, folder).fill_folder(), plan, folder)
+    assert source.train["pretrained_model_name_or_path"] == str(tmp_path / "base.safetensors")
+    write_export(source, to, folder, "recipe.toml")
 
 
 def test_a_preset_file_comes_along(tmp_path: Path) -> None:

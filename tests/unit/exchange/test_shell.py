@@ -139,6 +139,7 @@ def test_the_options_of_a_config_file_come_first(tmp_path: Path) -> None:
         (["--save_every_n_e", "2"], "save_every_n_epochs", 2),
         (["--text_encoder_lr", "1e-5"], "text_encoder_lr", (1e-5,)),
         (["--resolution=512,768"], "resolution", "512,768"),
+        (["--network_args", "--seed=3"], "network_args", ()),
     ],
 )
 def test_arguments_are_read_as_argparse_does(tokens: list[str], option: str, value: object) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,13 +10,13 @@ from typing import Any, cast
 
 from lorabake.errors import MachineError
 from lorabake.exchange.draft import clean_name
+from lorabake.inputs.base_model import looks_like_hub_id
 from lorabake.planning.compile import DATASET_FILE, PATH_OPTIONS, PROMPTS_FILE, TRAIN_FILE
 from lorabake.util.files import exists, os_errors_as_messages, read_bytes, read_text, read_toml
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import LaunchPlan, Plan, Script
 
 Table = Mapping[str, Any]
-_HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 _MAYBE_HUB_IDS = ("pretrained_model_name_or_path", "vae")
 _PRESET = "preset="
 
@@ -84,7 +83,7 @@ def _make_absolute(table: Table, root: Path) -> Iterator[tuple[str, Any]]:
             yield key, value
         elif isinstance(value, list):
             yield key, [_absolute_path(str(each), root) for each in cast("list[object]", value)]
-        elif key in _MAYBE_HUB_IDS and _HUB_ID.fullmatch(str(value)) and not exists(root / str(value)):
+        elif key in _MAYBE_HUB_IDS and looks_like_hub_id(str(value)) and not exists(root / str(value)):
             yield key, value
         else:
             yield key, _absolute_path(str(value), root)

@@ -76,6 +76,8 @@ def read_option_table(raw: Raw) -> tuple[dict[str, Given], list[ImportedKey]]:
 def read_option(option: Option, value: object, key: str, *, from_text: bool = False) -> Given | ImportedKey:
     """A value for an option, or the line that says that it has none. ``from_text``: of a command line, where every
     value is text."""
+    if from_text and value == []:  # --network_args without any takes the place of a file's
+        return Given(value=(), keys=(key,))
     given = _join_sides(value) if option.name == "resolution" else value
     found = fit_option(option, given)
     shown = _show(option.name, value)

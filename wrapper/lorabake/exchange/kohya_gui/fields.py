@@ -153,6 +153,45 @@ LAUNCH = (
     "dynamo_mode", "dynamo_use_fullgraph", "dynamo_use_dynamic", "extra_accelerate_launch_args",
 )  # fmt: skip
 
+LORAPLUS = ("loraplus_lr_ratio", "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio")
+# What the widgets of the page take; a training with another value is refused there.
+LIMITS: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        **dict.fromkeys(("text_encoder_lr", "t5xxl_lr", "unet_lr", "v_pred_like_loss", "caption_dropout_rate",
+                         "noise_offset", "multires_noise_discount", "ip_noise_gamma", "huber_c", "network_dropout",
+                         "rank_dropout", "module_dropout"), (0, 1)),
+        **dict.fromkeys(("learning_rate", "adaptive_noise_scale"), (-1, 1)),
+        **dict.fromkeys(("min_bucket_reso", "max_bucket_reso"), (64, 4096)),
+        **dict.fromkeys(("min_timestep", "max_timestep"), (0, 1000)),
+        **dict.fromkeys(("conv_dim", "conv_alpha"), (0, 512)),
+        **dict.fromkeys(LORAPLUS, (0, 128)),
+        "lr_warmup": (0, 100), "train_batch_size": (1, 64),
+        "main_process_port": (0, 65535), "clip_skip": (0, 12), "gradient_accumulation_steps": (1, 120),
+        "keep_tokens": (0, 32), "bucket_reso_steps": (1, 128), "multires_noise_iterations": (0, 64),
+        "huber_scale": (0, 10), "vae_batch_size": (0, 32), "min_snr_gamma": (0, 20), "network_dim": (1, 512),
+        "network_alpha": (1e-5, 1024), "factor": (-1, 64), "unit": (1, 64), "scale_weight_norms": (0, 10),
+    }
+)  # fmt: skip
+CHOICES: Mapping[str, tuple[Value, ...]] = MappingProxyType(
+    {
+        "lr_scheduler": ("adafactor", "constant", "constant_with_warmup", "cosine", "cosine_with_restarts", "linear",
+                         "piecewise_constant", "polynomial", "cosine_with_min_lr", "inverse_sqrt",
+                         "warmup_stable_decay"),
+        "caption_extension": ("", ".cap", ".caption", ".txt"),
+        "mixed_precision": ("no", "fp16", "bf16", "fp8"),
+        "max_token_length": (75, 150, 225),
+        "save_model_as": ("ckpt", "safetensors"),
+        "save_precision": ("float", "fp16", "bf16"),
+        "loss_type": ("huber", "smooth_l1", "l1", "l2"),
+        "huber_schedule": ("constant", "exponential", "snr"),
+        "log_with": ("", "wandb", "tensorboard", "all"),
+        "dynamo_backend": ("no", "eager", "aot_eager", "inductor", "aot_ts_nvfuser", "nvprims_nvfuser", "cudagraphs",
+                           "ofi", "fx2trt", "onnxrt", "tensorrt", "ipex", "tvm"),
+        "sample_sampler": ("ddim", "pndm", "lms", "euler", "euler_a", "heun", "dpm_2", "dpm_2_a", "dpmsolver",
+                           "dpmsolver++", "dpmsingle", "k_lms", "k_euler", "k_euler_a", "k_dpm_2", "k_dpm_2_a"),
+    }
+)  # fmt: skip
+
 # What loading makes of text in a field of a number that cannot be read (an empty one, too). int() reads no "1.0".
 TEXT_TO_INT = {
     "clip_skip": 0, "epoch": 0, "gradient_accumulation_steps": 0, "keep_tokens": 0, "lr_warmup": 0,
@@ -218,7 +257,6 @@ LORA_TYPES: Mapping[str, LoraType] = MappingProxyType(
     }
 )
 OLD_LORA_TYPES = {"LoCon": "LyCORIS/LoCon"}
-LORAPLUS = ("loraplus_lr_ratio", "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio")
 # The name of a field as an argument of LyCORIS, if it is another one.
 LYCORIS_ARGUMENTS = {"LyCORIS_preset": "preset", "unit": "block_size", "constrain": "constraint"}
 # What the GUI writes for LyCORIS though it has no such argument (lycoris/kohya.py, create_network).

@@ -5,6 +5,7 @@ The preset is read back by the rules of the GUI (exchange/kohya_gui.py), so that
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any, NamedTuple, cast
 
 from lorabake.exchange.compiled_source import CompiledSource, move_presets
 from lorabake.exchange.kohya_gui.fields import (
+    CHOICES,
     COPIED,
     FRESH,
+    LIMITS,
     LORA_TYPES,
     LORAPLUS,
     LYCORIS_ARGUMENTS,
@@ -22,6 +25,8 @@ from lorabake.exchange.kohya_gui.fields import (
     Value,
 )
 from lorabake.exchange.kohya_gui.reader import list_gui_options
+from lorabake.exchange.trained import read_network
+from lorabake.planning.settings_network import ALPHA_IGNORED_BY, RANK_IGNORED_BY
 from lorabake.util import resources
 from lorabake_schemas.export_report import ExportedKey
 from lorabake_schemas.families.registry import find_family_by_other_name
@@ -33,10 +38,12 @@ State = dict[str, Value]
 # Fields whose fresh value does what sd-scripts does without the option.
 _NEUTRAL = {"clip_skip": 1, "max_token_length": 75, "max_timestep": 1000}
 # What the GUI makes itself, or passes on without an effect.
-_OWN = frozenset({"sample_prompts", "wandb_run_name", "dataset_config", "network_args"})
+_OWN = frozenset({"sample_prompts", "dataset_config", "network_args"})
 _OFF = frozenset({"False", "0", "0.0"})
 _TYPE_BY_MODULE = {"networks.lora_fa": "LoRA-FA", "networks.dylora": "Kohya DyLoRA", "networks.loha": "Kohya LoHa",
                    "networks.lokr": "Kohya LoKr"}  # fmt: skip
+# Numbers that are the network's own without the argument, if they are not 0; of LyCORIS' networks and of sd-scripts'.
+_UNSET_ARGUMENTS = {True: {"factor": -1, "unit": 4}, False: {"factor": -1, "unit": 1}}
 _CANNOT = msg("the GUI cannot pass it on: a value with spaces or quotes")
 
 
@@ -57,6 +64,7 @@ def build_gui_preset(source: CompiledSource, folder: Path, dataset_file: str) ->
     state: State = dict(FRESH) | dict(_copy_fields(train, options))
     state |= _length_fields(train) | _rate_fields(train) | _choice_fields(train, source) | _network_fields(train)
     state |= _launch_fields(source)
+    state |= {name: FRESH[name] for name, value in state.items() if not _fits(name, value)}
     state |= {
         "dataset_config": (place / dataset_file).as_posix(),
         "output_dir": (place / "output").as_posix(),
@@ -70,6 +78,12 @@ def build_gui_preset(source: CompiledSource, folder: Path, dataset_file: str) ->
     why = msg('it is in "Additional parameters", since the GUI has no field for it, or would change it')
     listed = tuple(ExportedKey(key=name, value=format_value(expected[name]), why=why) for name, _ in carried)
     return GuiPreset(dict(sorted(state.items())), listed, tuple(lost))
+
+
+def _fits(field: str, value: Value) -> bool:
+    """Whether the page takes the value. Other values reach sd-scripts as text."""
+    least, most = LIMITS.get(field, (-math.inf, math.inf))
+    return value in CHOICES.get(field, (value,)) and (not isinstance(value, int | float) or least <= value <= most)
 
 
 def _copy_fields(train: Mapping[str, Any], options: Mapping[str, Option]) -> Iterator[tuple[str, Value]]:
@@ -156,7 +170,7 @@ def _network_fields(train: Mapping[str, Any]) -> State:
         elif kind.algo and field in ("conv_dim", "conv_alpha"):  # LyCORIS takes the network's own without them
             state[field] = train.get(f"network_{field.partition('_')[2]}", 1)
         elif not isinstance(FRESH[field], bool | str):
-            state[field] = -1 if field == "factor" else 4 if field == "unit" else 0
+            state[field] = _UNSET_ARGUMENTS[bool(kind.algo)].get(field, 0)
     return state
 
 
@@ -215,6 +229,9 @@ def _plain(value: object) -> object:
 def _is_neutral(name: str, got: object, expected: Mapping[str, Any]) -> bool:
     if name in ("unet_lr", "text_encoder_lr"):
         return _plain(got) == expected.get("learning_rate")
+    ignored = {"network_dim": RANK_IGNORED_BY, "network_alpha": ALPHA_IGNORED_BY}.get(name)
+    if ignored and read_network(expected)[0] in ignored:
+        return True
     return _NEUTRAL.get(name) == got
 
 
@@ -232,7 +249,7 @@ def _is_off(argument: str, expected: Mapping[str, Any]) -> bool:
     if name in ("conv_dim", "conv_alpha"):
         return float(value) == expected.get(f"network_{name.partition('_')[2]}")
     if name == "block_size":
-        return value == "4"
+        return value == str(_UNSET_ARGUMENTS[True]["unit"])
     return value == str(FRESH.get(field)) or value in _OFF
 
 
