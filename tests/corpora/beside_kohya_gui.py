@@ -83,7 +83,7 @@ class Pair(NamedTuple):
 class Compared(NamedTuple):
     """How many options were compared, each that differs with why, or an error in one line."""
 
-    count: int
+    number: int
     differences: list[tuple[str, str]]
     error: str = ""
 
@@ -168,8 +168,8 @@ def draw_project(recipe: Path, place: Path) -> Path | None:
         copy_captions(place / part.images, {made.captions.caption_extension, part.caption_extension} - {None})
     if made.network.network_weights:
         write(place / made.network.network_weights, shapes_of(Wanted("", 8, None), family))
-    for part in made.regularization:
-        write_pictures(place / part.images, 20, caption=None, size=(1024, 1024))
+    for reg in made.regularization:
+        write_pictures(place / reg.images, 20, caption=None, size=(1024, 1024))
     return copy
 
 
@@ -382,7 +382,7 @@ def show(found: Sequence[tuple[Path, Compared]], *, everything: bool) -> int:
     states, reasons, silent, count = Counter[str](), Counter[str](), 0, 0
     for file, compared in found:
         states["not compared" if compared.error else "compared"] += 1
-        count += compared.count
+        count += compared.number
         if compared.error:
             print(f"{file.name}: {compared.error}")
         for name, why in compared.differences:

@@ -18,6 +18,7 @@ import os
 import sys
 import tempfile
 import types
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,11 @@ class Page:
     """The LoRA tab with what a fresh page shows."""
 
     def __init__(self) -> None:
-        import gradio
-        from kohya_gui import lora_gui
-        from kohya_gui.class_gui_config import KohyaSSGUIConfig
-
-        with gradio.Blocks():
-            lora_gui.lora_tab(headless=True, config=KohyaSSGUIConfig())
+        blocks: Any = import_module("gradio").Blocks
+        lora_gui: Any = import_module("kohya_gui.lora_gui")
+        config: Any = import_module("kohya_gui.class_gui_config").KohyaSSGUIConfig
+        with blocks():
+            lora_gui.lora_tab(headless=True, config=config())
         self.gui = lora_gui
         self.entries = lora_gui.last_built_gui_entries
         self.fields = dict(lora_gui.last_built_field_registry)
