@@ -306,3 +306,46 @@ def one_image(root: Path) -> Path:
 def hostile_names(root: Path) -> Path:
     folder = root / "a \"quoted\"\\ [table] 'name'\t#x"
     return draw(folder, 8, tags("qtx", "vase"), name='i "{}" = 1\\')
+
+
+@layout
+def outfits_in_captions(root: Path) -> Path:
+    """A word that the model knows, and a folder for each outfit."""
+    for outfit in ("casual", "armor"):
+        draw(root / "rem" / outfit, 8, tags("rem", f"rem_{outfit}", "1girl", "blue hair"))
+    return root / "rem"
+
+
+@layout
+def views_of_one(root: Path) -> Path:
+    for view in ("face", "full body", "2023-07-01"):
+        draw(root / "Laura" / view, 5, tags("1girl", "solo", "long hair", "blue eyes"))
+    return root / "Laura"
+
+
+@layout
+def on_a_network_drive(root: Path) -> Path:
+    """With the folders of systems and programs, and images that were held back."""
+    draw(root / "alice", 8, tags("aliceqx", "long hair", "1girl"))
+    draw(root / "alice" / "@eaDir" / "img00.png", 1, name="SYNOPHOTO_THUMB_SM")
+    for name in ("#recycle", "__MACOSX", "thumbnails", "val"):
+        draw(root / name, 2)
+    return root
+
+
+@layout
+def cropped_next_to_raw(root: Path) -> Path:
+    draw(root / "dog" / "cropped", 8, tags("zkwdog dog"))
+    draw(root / "dog" / "raw", 8)
+    return root / "dog"
+
+
+@layout
+def a_pose(root: Path) -> Path:
+    return draw(root / "hands_on_hips", 12, lambda n: f"hands on hips, {('1girl', '1boy')[n % 2]}, {SEEN[n % 10]}")
+
+
+@layout
+def a_camera(root: Path) -> Path:
+    draw(root / "DCIM" / "100APPLE", 12, name="IMG_{:04d}", ends=(".JPG",))
+    return root / "DCIM"

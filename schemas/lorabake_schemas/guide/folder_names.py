@@ -17,14 +17,29 @@ FolderRole = Literal["concept", "regularization", "masks", "other"]
 _ROLES: tuple[tuple[FolderRole, re.Pattern[str]], ...] = (
     ("masks", re.compile(r"(.*[ _-])?masks?")),
     ("regularization", re.compile(r"(.*[ _-])?(regs?|regulari[sz]ation|class)([ _-]?images?)?")),
-    ("other", re.compile(r"logs?|models?|checkpoints?|outputs?|samples?|runs|backups?|unused|rejected|trash|old")),
+    (
+        "other",
+        re.compile(
+            r"logs?|models?|checkpoints?|outputs?|samples?|runs|backups?|unused|reject(ed|s)?|discard(ed)?|trash|old"
+            r"|val(id|idation)?|test|eval(uation)?"
+        ),
+    ),
 )
 # Names that say what is done with a folder and nothing about what its images show.
 _STRUCTURE = re.compile(
     r"(train(ing)?|raw|source|my|cropped|final|sd|lora|kohya)?[ _-]?"
     r"(imgs?|images?|pics?|pictures?|photos?|fotos?|imagens|set|data|datas?ets?|train(ing)?|inputs?|concepts?"
-    r"|characters?|people|styles?|subjects?|outfits?|lora|raw|source|folder|new folder|nova pasta|root|home|tmp)"
-    r"[ _-]?(data|images?|\(?\d+\)?)?"
+    r"|characters?|people|styles?|subjects?|outfits?|lora|raw|source|folder|new folder|nova pasta|root|home|tmp"
+    r"|originals?|processed|crop(s|ped)?|resized|upscaled|captioned|hq|lq|frames|screenshots?|screencaps?"
+    r"|exports?|downloads?|dcim|camera( roll)?|hydrus|danbooru|gelbooru|safebooru|pixiv|twitter|instagram)"
+    r"[ _-]?(data|images?|files|exports?|downloads?|\(?\d+\)?)?"
+    r"|\d+([x_-]\d+)*(px)?|\d+apple|(19|20)\d\d([ ._-].*)?"  # sizes, numbers, cameras' folders, dates
+)
+# Names of what all images in a folder have in common, though the subject is that of the folders next to it.
+_VIEWS = re.compile(
+    r"faces?|heads?|(full|half|upper|lower)?[ _-]?bod(y|ies)|bust|close[ _-]?ups?|portraits?|profiles?"
+    r"|(side|front|back|rear)([ _-]?views?)?|sitting|standing|poses?|indoors?|outdoors?|selfies?|solo|rosto"
+    r"|corpo( inteiro)?"
 )
 
 
@@ -40,8 +55,9 @@ class FolderName(NamedTuple):
 
 
 def is_structure(name: str) -> bool:
-    """Whether a folder's name is a usual one that says nothing about what is in it: img, dataset, photos."""
-    return _STRUCTURE.fullmatch(name.casefold().strip()) is not None
+    """Whether a folder's name is a usual one that does not say whom or what its images show: img, photos, face."""
+    plain = name.casefold().strip()
+    return any(pattern.fullmatch(plain) for pattern in (_STRUCTURE, _VIEWS))
 
 
 def find_role(path: str) -> FolderRole:
@@ -84,7 +100,8 @@ def _read_as_class(name: FolderName) -> FolderName:
 
 
 def _are_outfits(above: str, names: Sequence[str]) -> bool:
-    firsts = {_split_name(name)[1].partition(" ")[0].casefold() for name in names}
+    words = [_split_name(name)[1] for name in names]
+    firsts = {name.partition(" ")[0].casefold() for name in words if not is_structure(name)}
     return bool(above) and not is_structure(basename(above)) and len(firsts) > 1
 
 
@@ -102,7 +119,7 @@ def _read_path(path: str, characters: set[str]) -> FolderName:
     if role != "concept" or path == ".":
         return FolderName(role)
     if dirname(path) in characters:
-        return FolderName(role, repeats, basename(dirname(path)), words)
+        return FolderName(role, repeats, basename(dirname(path)), None if is_structure(words) else words)
     if repeats is None:
         return FolderName(role, token=None if is_structure(words) else words)
     token, comma, rest = (part.strip() for part in words.partition(","))

@@ -77,6 +77,14 @@ def is_clothing(tag: str) -> bool:
     return tag in get_kind_tags("clothing") or tag.rpartition(" ")[2] in get_kind_tags("clothing")
 
 
+_DESCRIBING: tuple[TagKind, ...] = ("background", "composition", "group", "meta", "praise")
+
+
+def describes(tag: str) -> bool:
+    """Whether it says how the subject looks or is shown, and not what it is."""
+    return is_feature(tag) or is_background(tag) or any(tag in get_kind_tags(name) for name in _DESCRIBING)
+
+
 def is_common_tag(tag: str) -> bool:
     """Whether it has a meaning of its own for models trained on a board: in any of the lists, a count, a score."""
     if _COUNT_OR_SCORE.fullmatch(tag) or is_artist(tag) or is_feature(tag) or is_clothing(tag) or is_background(tag):

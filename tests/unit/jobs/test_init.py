@@ -98,6 +98,25 @@ SEEN: Mapping[str, tuple[str, list[tuple[str | None, str | None, str | None, str
     "deep_inside": ("character", [("xqzz", None, "1girl", "train/series/char/img/10_xqzz")]),
     "links": ("object", [("qqx", None, "vase", "10_qqx vase")]),
     "separator_captions": ("character", [("lumgirl", None, None, "set")]),
+    "outfits_in_captions": (
+        "outfits",
+        [("rem", "rem_armor", "1girl", "rem/armor"), ("rem", "rem_casual", "1girl", "rem/casual")],
+    ),
+    "views_of_one": (
+        "character",
+        [
+            ("lrlora", None, None, "Laura/2023-07-01"),
+            ("lrlora", None, None, "Laura/face"),
+            ("lrlora", None, None, "Laura/full body"),
+        ],
+    ),
+    "on_a_network_drive": ("character", [("aliceqx", None, None, "alice")]),
+    "cropped_next_to_raw": (
+        "character",
+        [("zkwdog dog", None, None, "dog/cropped"), ("zkwdog dog", None, None, "dog/raw")],
+    ),
+    "a_pose": ("concept", [("hands on hips", None, None, "hands_on_hips")]),
+    "a_camera": ("character", [("ohwxlora", None, "person", "DCIM/100APPLE")]),
 }
 
 
@@ -231,6 +250,17 @@ def test_several_models_are_asked_about_and_a_lora_is_none(tmp_path: Path) -> No
     draft, path = start(LAYOUTS["flat_with_tags"](tmp_path / "data"), tmp_path)
     assert read(path)["base"]["model"] == "models/a.safetensors"
     assert (draft.questions[0].key, draft.model.others) == ("model", ("models/b.safetensors",))
+
+
+def test_a_model_of_another_kind_is_not_asked_for_its_family(tmp_path: Path) -> None:
+    (tmp_path / "flux.gguf").write_bytes(b"GGUF" + bytes(64))
+    draft, _ = start(LAYOUTS["kohya_tree"](tmp_path / "data"), tmp_path, Answers(model="flux.gguf"))
+    assert draft.questions == ()
+
+
+def test_the_commands_in_the_recipe_are_quoted(tmp_path: Path) -> None:
+    _, path = start(LAYOUTS["a_pose"](tmp_path / "data"), tmp_path)
+    assert "lorabake check 'hands on hips.toml'" in path.read_text("utf-8")
 
 
 def test_at_most_four_questions_and_none_about_what_is_seen(tmp_path: Path) -> None:

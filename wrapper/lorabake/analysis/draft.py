@@ -23,13 +23,13 @@ from lorabake.analysis.draft_concepts import (
     draft_concepts,
     name_subject,
 )
+from lorabake.analysis.draft_kind import choose_kind
 from lorabake.inputs.image_tree import FoundDataset, FoundFolder
 from lorabake_schemas.dataset import CaptionProblem
 from lorabake_schemas.families.registry import list_family_names
 from lorabake_schemas.guide.folder_names import is_structure
 from lorabake_schemas.guide.rules.trigger import make_unknown_word
-from lorabake_schemas.guide.tags import normalize_tag
-from lorabake_schemas.guide.vocabulary import get_kind_tags, is_artist, is_clothing, is_common_tag
+from lorabake_schemas.guide.vocabulary import is_common_tag
 from lorabake_schemas.machine import Family
 from lorabake_schemas.messages import Message, literal, msg, shorten_list
 from lorabake_schemas.recipe import RecipeKind
@@ -38,12 +38,6 @@ from lorabake_schemas.values import FilePath, RunName, Tag
 QuestionKey = Literal["model", "family", "kind", "token", "class"]
 KINDS: tuple[RecipeKind, ...] = get_args(RecipeKind)
 PERSON = "person"  # the class of photographs of somebody
-_STYLE_NAME = re.compile(r"(.*[ _-])?(art[ _-]?)?(style|artist|estilo)s?")
-_LIVING = frozenset(
-    {"anthro", "feral", "humanoid", "animal", "creature", "monster", "dragon", "taur", "semi-anthro", "cat", "dog",
-     "fox", "wolf", "horse", "bird", "canine", "feline"}
-)  # fmt: skip
-_GESTURES = frozenset({"pose", "gesture", "expression", "concept", "action", "effect", "composition", "background"})
 # Under [captions] if all folders agree, else under each [[concept]].
 SHARED_KEYS = ("caption_extension", "enable_wildcard", "shuffle_caption", "keep_tokens_separator", "keep_tokens")
 NO_TEXT = frozenset({CaptionProblem.MISSING, CaptionProblem.EMPTY, CaptionProblem.SPACES})
@@ -98,10 +92,13 @@ def draft_recipe(
     """``name_path`` is how the recipe names a path, ``is_known`` whether CLIP has a single token for a word."""
     drafts = draft_concepts(found, answers, is_known)
     kind, sure = choose_kind(found, drafts, answers)
-    token = _default_token(found, is_known) if _needs_token(drafts, kind) else None
-    if token:
-        drafts = [name_subject(each, answers.token or token) for each in drafts]
-    nameless = [not each.captioned and bool(each.token) and not each.class_ for each in drafts]
+    token = None
+    if _needs_token(drafts, kind):
+        tokens = {each.token for each in drafts if each.token}
+        token = tokens.pop() if len(tokens) == 1 else _default_token(found, is_known)
+        drafts = [each if each.token else name_subject(each, answers.token or token) for each in drafts]
+    captioned = {each.token for each in drafts if each.captioned}
+    nameless = [bool(each.token) and each.token not in captioned and not each.class_ for each in drafts]
     class_ = PERSON if kind == "character" and len({each.token for each in drafts}) == 1 else ""
     drafts = [
         replace(each, class_=class_ or None) if bare else each for each, bare in zip(drafts, nameless, strict=True)
@@ -124,47 +121,6 @@ def draft_recipe(
     )
 
 
-def choose_kind(found: FoundDataset, drafts: Sequence[ConceptDraft], answers: Answers) -> tuple[RecipeKind, bool]:
-    """What is trained, and whether that can be seen: by outfits, by the class, by the captions, by the name."""
-    if answers.kind:
-        return answers.kind, True
-    if len({each.outfit for each in drafts if each.outfit}) > 1:
-        return "outfits", True
-    classes = [normalize_tag(each.class_ or each.folder.name.class_ or "") for each in drafts]
-    tokens = [normalize_tag(each.token or "") for each in drafts]
-    if any(map(is_artist, tokens)):
-        return "style", True
-    words = [*classes, *(normalize_tag(each.folder.path.name) for each in drafts), normalize_tag(found.root.name)]
-    if any(map(_STYLE_NAME.fullmatch, words)):
-        return "style", True
-    for word in filter(None, (*classes, *tokens)):
-        if kind := _find_kind_of_class(word):
-            return kind, True
-    return _guess_kind(drafts)
-
-
-def _guess_kind(drafts: Sequence[ConceptDraft]) -> tuple[RecipeKind, bool]:
-    """By the captions; images without any are most often photographs of somebody."""
-    if not all(each.captioned for each in drafts):
-        return "character", False
-    people = all(each.summary.people for each in drafts)
-    if any(each.token for each in drafts):
-        return ("character", True) if people else ("object", False)
-    alike = len(drafts) == 1 and drafts[0].summary.features
-    return ("character" if people and alike else "style"), False
-
-
-def _find_kind_of_class(word: str) -> RecipeKind | None:
-    """By the general word for it; None for a word that may be of any kind."""
-    if word in _LIVING or word in get_kind_tags("person"):
-        return "character"
-    if word in _GESTURES:
-        return "concept"
-    if is_clothing(word):
-        return "clothing"
-    return "object" if word in get_kind_tags("classes") else None
-
-
 def _needs_token(drafts: Sequence[ConceptDraft], kind: RecipeKind) -> bool:
     """Whether images would be trained without any text, or a subject without a word for it."""
     bare = [each for each in drafts if not each.token]
@@ -172,10 +128,13 @@ def _needs_token(drafts: Sequence[ConceptDraft], kind: RecipeKind) -> bool:
 
 
 def _default_token(found: FoundDataset, is_known: IsKnown) -> str:
-    """The folder's own name, unless that is a usual one for a folder; made unknown where CLIP has a word for it."""
-    name = clean_word(found.root.name)
-    plain = name and re.sub(r"\W+", "", name.casefold())
-    if not plain or is_structure(found.root.name):
+    """The name of the only folder or else of the root, unless that is a usual one for a folder; made unknown where CLIP
+    has a word for it."""
+    folders = {each.path for each in found.of_role("concept")}
+    names = [clean_word(path.name) for path in (*(folders if len(folders) == 1 else ()), found.root)]
+    name = next((name for name in names if name and not is_structure(name)), "")
+    plain = re.sub(r"\W+", "", name.casefold())
+    if not plain:
         return DEFAULT_TOKEN
     known = len(plain) < MIN_TOKEN or is_known(plain) or is_common_tag(plain)
     return make_unknown_word(plain) if known else plain
@@ -208,7 +167,7 @@ def _list_questions(model: ModelChoice, base: BaseDraft, answers: Answers, unsee
                 "Base model (found: {names})", names=shorten_list((model.model or "", *model.others), 5, literal)
             )
         yield Question("model", text, model.model or "")
-    elif not model.missing and not (model.facts and model.facts.family) and answers.family is None:
+    elif model.facts and not model.missing and not model.refused and not (model.facts.family or answers.family):
         yield Question("family", msg("Family of the base model"), str(base.keys.get("family", "")), list_family_names())
     if unseen.kind is not None:
         yield Question("kind", msg("What do the images show?"), unseen.kind, KINDS)
@@ -329,8 +288,8 @@ def _describe(found: FoundDataset, drafts: Sequence[ConceptDraft]) -> tuple[str,
     images = sum(each.summary.images for each in drafts)
     captions = sum(each.summary.count for each in drafts)
     first = (
-        f"Made by `lorabake init` from {found.root.name or '/'}: {images} images in {len(drafts)} "
-        f"{'folder' if len(drafts) == 1 else 'folders'}, {captions or 'none'} with a caption."
+        f"Made by `lorabake init` from {found.root.name or '/'}: {images} {'image' if images == 1 else 'images'} "
+        f"in {len(drafts)} {'folder' if len(drafts) == 1 else 'folders'}, {captions or 'none'} with a caption."
     )
     return (
         first,

@@ -28,6 +28,11 @@ class ModelChoice:
     def missing(self) -> bool:
         return self.model is None or self.facts is None or self.facts.kind == "missing"
 
+    @property
+    def refused(self) -> bool:
+        """Whether it is a file or a folder that cannot be trained on: of another family, or not a model."""
+        return bool(self.facts and self.facts.problem and self.facts.kind != "hub")
+
 
 @dataclass(frozen=True, slots=True)
 class BaseDraft:

@@ -6,14 +6,16 @@ What captions have wins over a folder's name, which sd-scripts does not read whe
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from lorabake.analysis.caption_summary import CaptionSummary, IsKnown, find_trigger, summarize_captions
+from lorabake.analysis.draft_kind import find_kind_of_class
 from lorabake.inputs.image_tree import FoundDataset, FoundFolder
 from lorabake_schemas.guide.tags import has_sentence_words, normalize_tag, split_tags
-from lorabake_schemas.guide.vocabulary import is_common_tag
+from lorabake_schemas.guide.vocabulary import describes, is_common_tag
 from lorabake_schemas.recipe import RecipeKind
 
 MAX_WORD_LENGTH = 100  # characters of a token that comes from a folder's name
@@ -66,7 +68,9 @@ def draft_concepts(found: FoundDataset, answers: Answers, is_known: IsKnown) -> 
     folders = found.of_role("concept")
     drafts = [ConceptDraft(each, summarize_captions(each.facts, is_known)) for each in folders]
     several = len({each.folder.name.token for each in drafts}) > 1
-    named = [_name_concept(each, answers, several, is_known) for each in drafts]
+    leads = _find_shared_leads(drafts)
+    named = [_name_concept(each, answers, several, is_known, leads) for each in drafts]
+    named = list(_find_outfits(named, is_known))
     classes = {each.token: each.class_ for each in reversed(named) if each.token and each.class_}
     return [_fit_to_captions(_share_class(each, classes)) for each in named]
 
@@ -77,13 +81,43 @@ def _share_class(draft: ConceptDraft, classes: Mapping[str, str]) -> ConceptDraf
     return replace(draft, class_=draft.class_ or (classes.get(draft.token or "") if free else None))
 
 
-def _name_concept(draft: ConceptDraft, answers: Answers, several: bool, is_known: IsKnown) -> ConceptDraft:
+def _find_shared_leads(drafts: Sequence[ConceptDraft]) -> set[str]:
+    """The tags that the captions of several folders start with, and that mean nothing by themselves: a subject whose
+    images are sorted by outfit or view."""
+    first = Counter(normalize_tag(each.summary.front[0]) for each in drafts if each.summary.front)
+    return {tag for tag, count in first.items() if count > 1 and not is_common_tag(tag)}
+
+
+def _find_outfits(drafts: Sequence[ConceptDraft], is_known: IsKnown) -> Iterator[ConceptDraft]:
+    """With the outfits as the captions have them: what follows the token, if that differs from folder to folder."""
+    tags = [_find_following_tag(replace(each, outfit=None, class_=None)) or "" for each in drafts]
+    for at, each in enumerate(drafts):
+        those = [normalize_tag(tag) for tag, other in zip(tags, drafts, strict=True) if _is_sorted(each, other)]
+        kinds = {find_kind_of_class(tag) for tag in those}
+        if len(those) > 1 and len({*those, ""}) == len(those) + 1 and not kinds & {"character", "object"}:
+            bare = replace(each, outfit=tags[at], class_=None)
+            yield replace(bare, class_=_find_class(bare, is_known))
+        else:
+            yield each
+
+
+def _is_sorted(draft: ConceptDraft, other: ConceptDraft) -> bool:
+    """Whether both are folders of the same token, which is in their tags."""
+    same = normalize_tag(draft.token or "") == normalize_tag(other.token or "") != ""
+    return same and all(each.seen == "captions" and not each.summary.natural for each in (draft, other))
+
+
+def _name_concept(
+    draft: ConceptDraft, answers: Answers, several: bool, is_known: IsKnown, leads: set[str]
+) -> ConceptDraft:
     name, summary = draft.folder.name, draft.summary
     own = clean_word(name.token)
     meant = name.repeats is not None or name.outfit is not None or several
     trigger = find_trigger(summary, is_known)
     if answers.token is not None:
         token, seen = answers.token, "answer"
+    elif summary.front and normalize_tag(summary.front[0]) in leads:
+        token, seen = summary.front[0], "captions"
     elif own and _has_word(draft, own) and (meant or _starts_with(summary, own)):
         token, seen = _spell_as_captions(summary, own), "captions"
     elif trigger:
@@ -125,8 +159,9 @@ def _find_class(draft: ConceptDraft, is_known: IsKnown) -> str | None:
     if share_with(draft, draft.token or "") <= FEW:
         return own  # goes into the prefix
     after = _find_following_tag(draft)
-    known = after is not None and is_common_tag(normalize_tag(after))
-    return after if known or len(summary.front) == len(draft.words) + 1 else None
+    plain = normalize_tag(after or "")
+    alone = len(summary.front) == len(draft.words) + 1 and not describes(plain)
+    return after if alone or find_kind_of_class(plain) else None
 
 
 def _find_following_tag(draft: ConceptDraft) -> str | None:
@@ -150,9 +185,9 @@ def _spell_as_captions(summary: CaptionSummary, word: str) -> str:
 
 
 def _starts_with(summary: CaptionSummary, word: str) -> bool:
-    """Whether a plain folder's name is the tag that captions start with, and no tag that means something itself."""
+    """Whether a plain folder's name is the tag that captions start with, and not a class."""
     meant = normalize_tag(word)
-    return bool(summary.front) and normalize_tag(summary.front[0]) == meant and not is_common_tag(meant)
+    return bool(summary.front) and normalize_tag(summary.front[0]) == meant and not find_kind_of_class(meant)
 
 
 def _has_word(draft: ConceptDraft, word: str) -> bool:

@@ -29,6 +29,11 @@ CAPTION_EXTENSIONS = (".txt", ".caption", ".tags")  # of captions in other progr
 SIDECAR_EXTENSIONS = frozenset({".json", ".jsonl", ".xmp", ".xml", ".yaml", ".yml", ".toml", ".html", ".svg", ".log"})
 METADATA_EXTENSIONS = (".json", ".jsonl")  # of files that may have the captions of many images
 MAX_TEXT_BYTES = 1 << 16  # more than any caption
+# Folders that systems and programs make, in lower case; what looks like images in them are thumbnails or deleted files.
+SYSTEM_FOLDERS = frozenset(
+    {"@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found", "__macosx",
+     "thumbnails", "thumbs", "__pycache__"}
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,7 @@ def _classify_other(entry: os.DirEntry[str], endings: tuple[str, ...]) -> str:
     if name.lower().endswith(endings):  # an extension with more than one dot
         return "captions"
     if is_folder_entry(entry):
-        return "folders"
+        return "" if name.lower() in SYSTEM_FOLDERS else "folders"
     if ending.lower() in ALL_IMAGE_EXTENSIONS:
         return "ignored"
     return "caches" if name.endswith(CACHE_EXTENSION) else "unknown"
@@ -150,23 +155,26 @@ MAX_SUBFOLDERS = 1000  # that are looked into below one image folder
 
 
 def list_image_folders(listing: FolderListing, depth: int = 2) -> tuple[str, ...]:
-    """The subfolders with images, by their paths from the folder, down to ``depth`` levels: Character/1_Outfit."""
-    found, ahead, left = list[str](), [(name, 1) for name in reversed(listing.folders)], MAX_SUBFOLDERS
+    """The subfolders with images, by their paths from the folder, down to ``depth`` levels: Character/1_Outfit. Each
+    once: a link may lead to one of them, or to one above."""
+    found, left = {os.path.realpath(listing.root): ""}, MAX_SUBFOLDERS
+    ahead = [(name, 1) for name in reversed(listing.folders)]
     while ahead and left:
         path, level = ahead.pop()
         left -= 1
         whole = os.path.join(listing.root, path)  # noqa: PTH118 - text, and quick
         if has_images(whole):
-            found.append(path)
+            found.setdefault(os.path.realpath(whole), path)
         if level < depth:
             ahead += [(f"{path}/{name}", level + 1) for name in reversed(_list_subfolders(whole))]
-    return tuple(found)
+    return tuple(path for path in found.values() if path)
 
 
 def _list_subfolders(folder: str) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            return sorted(entry.name for entry in entries if entry.name[0] != "." and is_folder_entry(entry))
+            names = (entry.name for entry in entries if entry.name[0] != "." and is_folder_entry(entry))
+            return sorted(name for name in names if name.lower() not in SYSTEM_FOLDERS)
     except OSError:
         return []
 

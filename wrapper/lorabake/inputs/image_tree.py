@@ -109,7 +109,7 @@ def _choose_folders(listing: FolderListing) -> tuple[list[str], list[str]]:
     Where there are kohya's ``N_`` folders, images next to them are not for training (sd-scripts' train_data_dir). Else
     images of the root are the dataset, and subfolders may be anything.
     """
-    below = _drop_links(listing, list_image_folders(listing, TREE_DEPTH))
+    below = list_image_folders(listing, TREE_DEPTH)
     others = [path for path in below if find_role(path) == "other"]
     inside = [path for path in below if path not in others]
     concepts = [path for path in inside if find_role(path) == "concept"]
@@ -122,14 +122,6 @@ def _choose_folders(listing: FolderListing) -> tuple[list[str], list[str]]:
     if listing.images:
         return [".", *(path for path in inside if path not in concepts)], [*concepts, *others]
     return inside, others
-
-
-def _drop_links(listing: FolderListing, paths: Iterable[str]) -> list[str]:
-    """Without other names of the same folders: a link may lead to one above it."""
-    first = {os.path.realpath(listing.root): ""}
-    for path in paths:
-        first.setdefault(os.path.realpath(f"{listing.root}{os.sep}{path}"), path)
-    return [path for path in first.values() if path]
 
 
 def _count_unread(listing: FolderListing) -> dict[str, Counter[str]]:

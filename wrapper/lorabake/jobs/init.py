@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,7 +127,7 @@ def write_draft(order: InitOrder, draft: Draft) -> Path:
     path = order.output or Path(name)
     if path.is_dir():
         path /= name
-    shown = format_argument(path.name)
+    shown = shlex.quote(format_argument(path.name))
     check = f"Check it, then train: lorabake check {shown} && lorabake run {shown}"
     if wrong := _find_undecodable(draft.content):
         said = msg("{name} is not valid UTF-8, so a recipe cannot contain it", name=escape_undecodable(wrong))
