@@ -18,9 +18,19 @@ import os
 import sys
 import tempfile
 import types
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+
+
+def find_window(_: str) -> Callable[..., bool]:
+    """Any function of easygui."""
+
+    def agree(*_: object, **__: object) -> bool:
+        return True
+
+    return agree
 
 
 def prepare(checkout: Path) -> None:
@@ -33,7 +43,7 @@ def prepare(checkout: Path) -> None:
     os.environ["PATH"] = f"{tools}{os.pathsep}{os.environ['PATH']}"
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     windows: Any = types.ModuleType("easygui")
-    windows.__getattr__ = lambda _: lambda *_, **__: True
+    windows.__getattr__ = find_window
     sys.modules["easygui"] = windows
 
 
@@ -51,7 +61,10 @@ class Page:
         self.fields = dict(lora_gui.last_built_field_registry)
         self.commands: list[list[str]] = []
         self.refused: dict[str, str] = {}
-        lora_gui.print_command_and_toml = lambda command, toml: self.commands.append([*command, toml])
+        lora_gui.print_command_and_toml = self.take_command
+
+    def take_command(self, command: list[str], toml: str) -> None:
+        self.commands.append([*command, toml])
 
     def press_print(self, preset: Path) -> list[str] | None:
         """The command line, with the name of the TOML at its end; None if the GUI refuses."""

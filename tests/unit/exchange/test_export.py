@@ -60,7 +60,7 @@ def trained_by_gui(fields: Mapping[str, object]) -> dict[str, object]:
     done |= {
         name: given.value
         for name, given in text.items()
-        if given.keys == ("additional_parameters",) and not isinstance(given.value, Unset)
+        if given.keys[0].startswith("additional_parameters") and not isinstance(given.value, Unset)
     }
     return done
 

@@ -10,6 +10,7 @@ import pytest
 
 from lorabake.errors import RecipeError
 from lorabake.exchange.foreign import ForeignConfig, Given, Source, Unset
+from lorabake.exchange.import_file import import_file
 from lorabake.exchange.kohya_gui.fields import COPIED, FAMILY_FIELDS, FRESH, LORA_TYPES
 from lorabake.exchange.kohya_gui.reader import read_kohya_gui
 from lorabake.util import resources
@@ -164,7 +165,18 @@ def test_values_that_are_wrong_are_errors(keys: dict[str, object]) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"{", b"[1]", b"\xff\xfe", b"[" * 100_000, b'{"seed": ' + b"1" * 5000 + b"}", b" " * (5 << 20)]
+    "content",
+    [
+        b"{",
+        b"[1]",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"seed": ' + b"1" * 5000 + b"}",
+        b" " * (5 << 20),
+        b'{"LoRA_type": "Standard", "output_name": "\\ud800"}',
+        "{}".encode("utf-16"),
+        b'{"LoRA_type": "S",}',
+    ],
 )
 def test_damaged_files_are_errors(content: bytes) -> None:
     with pytest.raises(RecipeError):
@@ -238,7 +250,61 @@ def test_text_of_arguments() -> None:
     config = read(optimizer_args='"decouple=True"  betas=0.9, 0.99', additional_parameters='--max_grad_norm "0.5"')
     assert both(config, "optimizer_args")[0] == ("decouple=True", "betas=0.9,0.99")
     assert both(config, "max_grad_norm") == (0.5, 0.5)
-    assert config.options["max_grad_norm"] == Given(value=0.5, keys=("additional_parameters",))
+    assert config.options["max_grad_norm"] == Given(value=0.5, keys=("additional_parameters --max_grad_norm",))
+
+
+def test_spaces_around_the_equals_sign_are_no_argument() -> None:
+    config = read(optimizer_args="weight_decay = 0.1 betas=0.9, 0.99 eps =1e-6")
+    assert both(config, "optimizer_args")[0] == ("weight_decay=0.1", "betas=0.9,0.99", "eps=1e-6")
+    assert "optimizer_args" not in read(optimizer_args=[]).options
+
+
+def test_comments_are_no_prompts() -> None:
+    config = read(sample_prompts="# a comment\n  a cat --w 512 \n\n#b\n")
+    assert config.prompts == ("a cat --w 512",)
+    assert config.options["sample_prompts"].value == "a cat --w 512"
+    assert "sample_prompts" not in read(sample_prompts="# a comment").options
+
+
+def test_a_key_that_is_there_twice_has_a_line() -> None:
+    text = (
+        b'{"LoRA_type": "Standard", "network_dim": 8, "wandb_api_key": "sk-1", "network_dim": 32, "wandb_api_key": ""}'
+    )
+    config = read_kohya_gui(Source(path=Path("preset.json"), content=text))
+    assert both(config, "network_dim") == (32, 32)
+    lines = [(each.key, each.value, each.fate) for each in config.keys if each.fate == "dropped"]
+    assert lines == [("network_dim", "8", "dropped"), ("wandb_api_key", "", "dropped")]
+
+
+@pytest.mark.parametrize(
+    ("keys", "tab"),
+    [({"num_vectors_per_token": 4, "train_data_dir": "img"}, "Textual Inversion"),
+     ({"image_folder": "img", "max_resolution": "512,512"}, "Finetuning"), ({"full_path": True}, "Finetuning"),
+     ({"train_data_dir": "img", "learning_rate_te": 1e-5}, "Dreambooth"),
+     ({"leco_denoise_guidance_scale": 3, "network_dim": 4}, "LECO")],
+)  # fmt: skip
+def test_other_tabs_are_refused_by_name(keys: dict[str, object], tab: str) -> None:
+    content = json.dumps(keys, indent=1).encode()
+    with pytest.raises(RecipeError, match=f"line [23].*{tab}"):
+        read_kohya_gui(Source(path=Path("preset.json"), content=content))
+
+
+def test_what_is_left_of_additional_parameters_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "preset.json"
+    text = "--training_comment 'two words' --nope 3 --seed=9"
+    path.write_text(json.dumps({"LoRA_type": "Standard", "train_data_dir": "img", "additional_parameters": text}))
+    report = import_file(Source(path=path, content=b"")).report
+    found = {each.key: each.fate for each in report.keys if each.key.startswith("additional_parameters")}
+    assert found["additional_parameters --nope"] == found["additional_parameters words'"] == "unknown"
+    assert found["additional_parameters --seed"] == "renamed"
+
+
+def test_a_dataset_file_that_is_missing_did_not_become_concepts(tmp_path: Path) -> None:
+    path = tmp_path / "preset.json"
+    path.write_text(json.dumps({"LoRA_type": "Standard", "dataset_config": "C:\\data\\d.toml"}))
+    report = import_file(Source(path=path, content=b"")).report
+    assert [each.fate for each in report.keys if each.key == "dataset_config"] == ["dropped"]
+    assert "dataset_config" in {each.key for each in report.missing}
 
 
 def test_choices_and_launch() -> None:

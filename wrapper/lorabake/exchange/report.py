@@ -93,7 +93,7 @@ def report_keys(config: ForeignConfig, draft: Draft, outcome: Outcome, trainer: 
     """A line for each key of the source, in its order. One that is read twice is reported where it became a key."""
     lines = [*_report_options(config, draft, outcome, trainer), *config.keys]
     used = {line.key for line in lines if line.to is not None}
-    yield from (line for line in dict.fromkeys(lines) if line.to is not None or line.key not in used)
+    yield from (line for line in dict.fromkeys(lines) if line.fate != "default" or line.key not in used)
 
 
 def _report_options(

@@ -143,7 +143,8 @@ def with_dataset_file(config: ForeignConfig, source: Source) -> ForeignConfig:
         if path is None:
             why = msg("not found: name the file with --dataset; its images and their settings are missing here")
             line = ImportedKey(key="dataset_config", value=named.value, fate="dropped", why=why)
-            return replace(config, keys=(*config.keys, line), missing=(*config.missing, line))
+            others = {name: given for name, given in config.options.items() if name != "dataset_config"}
+            return replace(config, options=others, keys=(*config.keys, line), missing=(*config.missing, line))
     if path is None:
         return config
     datasets, keys = read_dataset_tables(read_named_file(path, None if source.dataset else source.path.parent))

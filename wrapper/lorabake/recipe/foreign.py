@@ -118,6 +118,7 @@ def _recognize_damaged(text: str) -> ForeignKind | None:
 
 
 _MARKS = (
+    (GUI, re.compile(r'"LoRA_type"\s*:')),
     (AI_TOOLKIT, re.compile(r"^job\s*:", re.MULTILINE), re.compile(r"^config\s*:", re.MULTILINE)),
     (ONE_TRAINER, re.compile(r'"training_method"\s*:')),
     (EASY, re.compile(r"^[ \t]*\[(general|network|optimizer|saving)_args\.args", re.MULTILINE)),
@@ -126,7 +127,7 @@ _MARKS = (
 
 
 def _recognize_json(found: Raw) -> ForeignKind:
-    if {"LoRA_type", "train_data_dir", "max_resolution"} & found.keys():
+    if {"LoRA_type", "train_data_dir", "max_resolution", "leco_denoise_guidance_scale"} & found.keys():
         return GUI
     if {"training_method", "concept_file_name"} & found.keys():
         return ONE_TRAINER

@@ -117,6 +117,14 @@ FAMILY_TYPES = {
     "Lumina": "Lumina Image 2.0",
 }  # fmt: skip
 
+# What other tabs of the GUI save, by a key that only they have; the last is what is left of one without LoRA keys.
+LORA_KEYS = frozenset({"LoRA_type", "network_dim", "network_alpha", "unet_lr", "text_encoder_lr"})
+OTHER_TABS = {
+    "leco_denoise_guidance_scale": "LECO", "num_vectors_per_token": "Textual Inversion", "token_string":
+    "Textual Inversion", "full_path": "Finetuning", "image_folder": "Finetuning", "dataset_repeats": "Finetuning",
+    "train_data_dir": "Dreambooth",
+}  # fmt: skip
+
 # Fields that become the option of the same name, or of this one.
 RENAMED = {"max_resolution": "resolution", "optimizer": "optimizer_type"}
 COPIED = (

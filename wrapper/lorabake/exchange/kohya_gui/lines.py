@@ -84,7 +84,7 @@ def _judge(key: str, value: object, state: State) -> tuple[KeyFate, Message | No
     read = state[key].meant
     if key == SDXL and read:
         return "computed", _SDXL
-    if value in (None, ""):
+    if value in (None, "", []):
         return "default", None
     if not read or (read == FRESH[key] and key not in _MEANINGFUL_DEFAULTS):
         return ("dropped", _WHY[key]) if key in _MEANINGFUL_ZEROS else ("default", None)

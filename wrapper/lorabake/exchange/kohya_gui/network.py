@@ -67,12 +67,12 @@ def _join_lists(value: Value) -> Value:
 
 def split_arguments(text: str, *, meant: bool) -> list[str]:
     """``key=value`` pairs as the GUI splits them, at every space; ``meant`` keeps the items of a list together."""
-    parts = text.replace('"', "").split()
+    plain = text.replace('"', "")
     if not meant:
-        return parts
+        return plain.split()
     whole: list[str] = []
-    for part in parts:
-        if whole and ("=" not in part or whole[-1].endswith(("=", ","))):
+    for part in re.sub(r"\s*=\s*", "=", plain).split():
+        if whole and ("=" not in part or whole[-1].endswith(",")):
             whole[-1] += part
         else:
             whole.append(part)

@@ -20,8 +20,10 @@ from lorabake.exchange.kohya_gui.fields import (
     FAMILY_TYPES,
     FRESH,
     LAUNCH,
+    LORA_KEYS,
     LORA_TYPES,
     NOISE_FIELDS,
+    OTHER_TABS,
     RENAMED,
     SDXL,
     ZEROS_THAT_COUNT,
@@ -91,8 +93,9 @@ class _Reading:
 
 def read_kohya_gui(source: Source) -> ForeignConfig:
     """Raises RecipeError for a file that is damaged, has a value of the wrong kind, or trains another family."""
-    found = read_preset(source.path, source.content)
+    found, repeated = read_preset(source)
     try:
+        _refuse_tabs(found)
         state = load_state(found)
         _refuse_families(state)
         script = _find_script(state)
@@ -108,15 +111,16 @@ def read_kohya_gui(source: Source) -> ForeignConfig:
     replaced = {key for name in arguments.options if name in options for key in options[name].keys}
     replaced |= {field for field in COPIED if RENAMED.get(field, field) in arguments.options}
     for name, given in arguments.options.items():
-        options[name] = replace(given, keys=("additional_parameters",))
+        options[name] = replace(given, keys=tuple(f"additional_parameters {key}" for key in given.keys))
     _leave_out_placeholders(options, state, script)
-    prompts = meant.text("sample_prompts")
-    if prompts.strip() and state["sample_prompts"].key:
-        options["sample_prompts"] = Given(value=prompts, keys=("sample_prompts",))
+    prompts = [line.strip() for line in meant.text("sample_prompts").splitlines()]
+    prompts = [line for line in prompts if line and not line.startswith("#")]
+    if prompts and state["sample_prompts"].key:
+        options["sample_prompts"] = Given(value="\n".join(prompts), keys=("sample_prompts",))
     launch = dict(_choose_launch(meant))
     used = {key for given in (*options.values(), *launch.values()) for key in given.keys}
     used |= {"additional_parameters"} if meant.text("additional_parameters") else set()
-    lines = (*make_lines(found, state, used, replaced), *arguments.keys)
+    lines = (*make_lines(found, state, used, replaced), *arguments.keys, *repeated)
     config = ForeignConfig(
         format="kohya-gui",
         program=msg("the kohya_ss GUI"),
@@ -124,7 +128,7 @@ def read_kohya_gui(source: Source) -> ForeignConfig:
         name=str(options["output_name"].value) if "output_name" in options else None,
         options=options,
         launch=launch,
-        prompts=tuple(line for line in prompts.splitlines() if line.strip()),
+        prompts=tuple(prompts),
         keys=lines,
     )
     return with_dataset_file(config, source)
@@ -150,6 +154,16 @@ def _leave_out_placeholders(options: dict[str, Given], state: State, script: Scr
         fresh = str(FRESH[field])
         if state[field].meant == fresh and (field == "output_name" or guess_family(fresh) != family.name):
             options.pop(field, None)
+
+
+def _refuse_tabs(found: Mapping[str, object]) -> None:
+    """Only what the LoRA tab saves is read. Raises PresetError."""
+    mark = next((key for key in OTHER_TABS if key in found), None)
+    if mark is not None and (OTHER_TABS[mark] == "LECO" or not LORA_KEYS & found.keys()):
+        why = msg(
+            "saved in the {tab} tab of the GUI; lorabake trains LoRAs, as its LoRA tab does", tab=OTHER_TABS[mark]
+        )
+        raise PresetError(mark, why)
 
 
 def _refuse_families(state: State) -> None:

@@ -7,10 +7,11 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import cast
 
 from lorabake.errors import RecipeError
+from lorabake.exchange.convert import show_value
+from lorabake.exchange.foreign import Source
 from lorabake.exchange.kohya_gui.fields import (
     FRESH,
     LOST_NAMES,
@@ -20,8 +21,10 @@ from lorabake.exchange.kohya_gui.fields import (
     TEXT_TO_INT,
     Value,
 )
-from lorabake.util.files import parse_json
+from lorabake.exchange.reading import parse_json_table
+from lorabake_schemas.import_report import ImportedKey
 from lorabake_schemas.messages import Message, msg
+from lorabake_schemas.secrets import is_secret
 
 Raw = Mapping[str, object]
 SIZE_LIMIT = 4 << 20  # bytes; a preset has about 10 KB
@@ -45,22 +48,23 @@ class FieldValue:
 State = Mapping[str, FieldValue]
 
 
-def read_preset(path: Path, content: bytes) -> Raw:
-    """The file's table. Raises RecipeError, with the line, for what is no JSON object."""
-    if len(content) > SIZE_LIMIT:
-        raise RecipeError(msg("{file} is too large for a preset of the kohya_ss GUI", file=path))
-    try:
-        found = parse_json(content.decode("utf-8-sig"))
-    except UnicodeDecodeError as error:
-        raise RecipeError(msg("{file} is not UTF-8 text", file=path)) from error
-    except json.JSONDecodeError as error:
-        said = msg("{file}, line {line}: not valid JSON", file=path, line=error.lineno)
-        raise RecipeError(said, hint=msg("save the preset again in the GUI")) from error
-    except ValueError as error:
-        raise RecipeError(msg("{file} is not valid JSON: {why}", file=path, why=str(error))) from error
-    if not isinstance(found, dict):
-        raise RecipeError(msg("{file} is not a preset of the kohya_ss GUI: it is not a JSON object", file=path))
-    return cast("Raw", found)
+def read_preset(source: Source) -> tuple[Raw, list[ImportedKey]]:
+    """The file's table, and a line for each value that a later one of the same key replaces. Raises RecipeError, with
+    the line, for what is no JSON object."""
+    if len(source.content) > SIZE_LIMIT:
+        raise RecipeError(msg("{file} is too large for a preset of the kohya_ss GUI", file=source.path))
+    text, found = parse_json_table(source)
+    pairs = cast("list[tuple[str, object]]", json.loads(text, object_pairs_hook=list))
+    last = {key: at for at, (key, _) in enumerate(pairs)}
+    repeated = [
+        ImportedKey(key=key, value=show_value(None if is_secret(key) else value), fate="dropped", why=_REPEATED)
+        for at, (key, value) in enumerate(pairs)
+        if at != last[key]
+    ]
+    return found, repeated
+
+
+_REPEATED = msg("the file has this key twice; the last value counts")
 
 
 class PresetError(ValueError):
@@ -117,7 +121,7 @@ def _load_old_keys(found: Raw, state: State) -> State:
 
 def _load_field(name: str, key: str, value: object) -> FieldValue:
     fresh = FRESH[name]
-    if value is None:
+    if value is None or value == []:  # older editions saved empty lists of arguments
         return FieldValue(meant=fresh, read=fresh, key=None)
     if isinstance(value, dict | list):
         raise PresetError(key, msg("a list or a table is not a value of a GUI field"))
