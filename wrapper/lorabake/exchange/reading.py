@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
@@ -38,6 +39,8 @@ def parse_json_table(source: Source) -> tuple[str, dict[str, Any]]:
     text = decode_text(source)
     try:
         found = parse_json(text)
+        if "\\ud" in text.lower():  # half a character is no text that a recipe can have
+            json.dumps(found, ensure_ascii=False).encode()
     except ValueError as error:
         line = getattr(error, "lineno", None)
         why = msg("it is not valid JSON")
