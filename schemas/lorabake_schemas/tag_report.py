@@ -104,7 +104,7 @@ class SkippedCaption(StrictModel):
 class CaptionEditReport(StrictModel):
     """What edits change, or have changed: ``written`` are the files that were written, ``undo`` the file that restores
     them, ``copy`` the recipe of the copy that was made. ``captions`` is the number that were looked at, ``tokenless``
-    are the files of those that start with the token before and not after."""
+    are the files of those that start with the token before and not after (FILE: IMAGE in a metadata file)."""
 
     version: Literal[1] = 1
     recipe: EscapedText

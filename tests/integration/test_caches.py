@@ -121,7 +121,7 @@ def test_another_resolution_is_refused_until_the_caches_are_refreshed(world: Wor
     assert "deleted" not in world.train("--refresh-cache")
 
 
-def test_only_the_picture_that_was_replaced_is_cached_anew(world: World) -> None:
+def test_only_the_image_that_was_replaced_is_cached_anew(world: World) -> None:
     world.train()
     made = world.caches
     (world.pictures / "001.png").write_bytes(one_colour((768, 768), (9, 9, 9)))
@@ -132,7 +132,7 @@ def test_only_the_picture_that_was_replaced_is_cached_anew(world: World) -> None
     assert [name for name in made if world.caches[name] != made[name]] == ["001_0768x0768_sd.npz"]
 
 
-def test_a_picture_of_another_size_and_the_old_cache_s_name(world: World) -> None:
+def test_a_image_of_another_size_and_the_old_cache_s_name(world: World) -> None:
     world.train()
     (world.pictures / "001.png").write_bytes(one_colour((512, 640), (9, 9, 9)))
     said = world.train(code=1)
@@ -143,7 +143,7 @@ def test_a_picture_of_another_size_and_the_old_cache_s_name(world: World) -> Non
     assert set(world.caches) == {"000_0768x0768_sd.npz", "002_0768x0768_sd.npz"}
 
 
-def test_caches_of_a_run_that_failed_are_known_and_those_of_a_picture_edited_meanwhile_are_not(world: World) -> None:
+def test_caches_of_a_run_that_failed_are_known_and_those_of_a_image_edited_meanwhile_are_not(world: World) -> None:
     world.change("max_train_steps = 4", "max_train_steps = 13")
     world.train(code=4)
     assert len(world.caches) == 3

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -301,6 +302,17 @@ def test_torn_texts_are_not_taken(caption: Captioning, project: Path) -> None:
     script = "(Path(sys.argv[1]) / '000001.txt').write_text('red_la'); time.sleep(600)"
     args = ("--with", tool("{folder}"), "--timeout", 2, "--json")
     assert json.loads(caption(*args, script=script, expected=4).stdout)["written"] == []
+    assert texts(project) == MINE
+
+
+def test_the_command_that_undoes_can_be_pasted(caption: Captioning, project: Path, tmp_path: Path) -> None:
+    del caption
+    (project / "r.toml").rename(project / "my lamp's.toml")
+    edit = [sys.executable, "-m", "lorabake", "tags", "my lamp's.toml", "--add", "new", "--in-place"]
+    done = subprocess.run(edit, cwd=project, env=environment(tmp_path), check=True, capture_output=True, text=True)
+    line = done.stdout.split("`")[1]
+    undo = [sys.executable, "-m", *shlex.split(line)]
+    subprocess.run(undo, cwd=project, env=environment(tmp_path), check=True, capture_output=True)
     assert texts(project) == MINE
 
 

@@ -125,7 +125,7 @@ def failure(folder: Path, data: dict[str, Any], train: dict[str, Any] | None = N
     return done.stderr
 
 
-def test_a_truncated_picture_stops_it(tmp_path: Path) -> None:
+def test_a_truncated_image_stops_it(tmp_path: Path) -> None:
     bad = images(tmp_path / "pics", suffix=".jpg") / "1.jpg"
     bad.write_bytes(bad.read_bytes()[:-900])
     assert "1.jpg: cut off" in failure(tmp_path, dataset({"image_dir": "pics"}))
@@ -137,7 +137,7 @@ def test_a_bad_caption_stops_it(tmp_path: Path, content: bytes, words: str) -> N
     assert f"2.png is {words}" in failure(tmp_path, dataset({"image_dir": "pics"}))
 
 
-def test_a_picture_without_a_header_stops_it(tmp_path: Path) -> None:
+def test_a_image_without_a_header_stops_it(tmp_path: Path) -> None:
     (images(tmp_path / "pics") / "0.png").write_text("text")
     assert "pics/0.png: not an image" in failure(tmp_path, dataset({"image_dir": "pics"}))
 

@@ -282,7 +282,7 @@ def test_an_edited_list_does_not_hide_an_edited_caption(world: World) -> None:
     assert world.differences() == [("inputs", "inputs.json", "changed")]
 
 
-def test_an_unreadable_picture_is_no_other_picture(world: World) -> None:
+def test_an_unreadable_image_is_no_other_image(world: World) -> None:
     path = world.project / "pics" / "002.png"
     content = path.read_bytes()
     path.unlink()
@@ -426,7 +426,7 @@ def test_what_may_not_be_read_is_not_said_to_be_gone(world: World, monkeypatch: 
     assert all(each["message"].endswith(": permission denied") for each in found)
 
 
-def test_one_picture_that_may_not_be_read_is_the_only_one_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_image_that_may_not_be_read_is_the_only_one_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     refuse(monkeypatch, world.project / "pics" / "001.png")
     assert world.differences(cache=False) == [("concept", "001.png", "unreadable")]
 

@@ -109,7 +109,7 @@ def test_what_stops_it_is_a_problem_and_nothing_else_is(both: Both) -> None:
     assert {name for name, (ours, _) in both.items() if ours.problem} == stopped
 
 
-def test_every_size_is_what_it_takes_the_picture_for(both: Both) -> None:
+def test_every_size_is_what_it_takes_the_image_for(both: Both) -> None:
     sound = [(name, ours, theirs) for name, (ours, theirs) in both.items() if not ours.problem]
     assert [(name, get_header_size(ours)) for name, ours, _ in sound] == [
         (name, tuple(theirs["seen"])) for name, _, theirs in sound

@@ -72,7 +72,7 @@ def lorabake(cache: Path, *args: object, code: int) -> str:
     return done.stdout + done.stderr
 
 
-def test_latents_of_another_resolution_and_of_a_picture_that_was_replaced(
+def test_latents_of_another_resolution_and_of_a_image_that_was_replaced(
     tmp_path: Path, cache: Path, base: Path, trainer: Trainer
 ) -> None:
     recipe = write_recipe(tmp_path, base)

@@ -69,7 +69,7 @@ def trained(tmp_path: Path, trainer: Trainer, base: Path, images: str, **changes
     return outcome
 
 
-def test_no_pictures(tmp_path: Path, trainer: Trainer, base: Path) -> None:
+def test_no_images(tmp_path: Path, trainer: Trainer, base: Path) -> None:
     (tmp_path / "empty").mkdir()
     outcome = trained(tmp_path, trainer, base, "empty")
     assert (outcome.code, outcome.returncode) == ("no-data", 0)

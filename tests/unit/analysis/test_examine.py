@@ -209,13 +209,13 @@ def test_a_missing_vae_but_not_one_from_the_hub(tmp_path: Path) -> None:
 IMAGES = ("concept[0].images", line_of("images"))
 
 
-def test_no_folder_of_pictures(tmp_path: Path) -> None:
+def test_no_folder_of_images(tmp_path: Path) -> None:
     path = project(tmp_path)
     shutil.rmtree(tmp_path / "pics")
     assert found(check_recipe(path, GPU)) == [("G4.9", *IMAGES)]
 
 
-def test_an_empty_folder_of_pictures(tmp_path: Path) -> None:
+def test_an_empty_folder_of_images(tmp_path: Path) -> None:
     made = check_recipe(project(tmp_path, pictures=0), GPU)
     assert found(made) == [("G4.9", *IMAGES)]
     assert made.plan is None
@@ -250,7 +250,7 @@ def test_captions_with_another_ending(tmp_path: Path) -> None:
     assert errors(tmp_path, '[captions]\ncaption_extension = ".caption"\n') == [("G3.3", *IMAGES)]
 
 
-def test_faulty_captions_and_pictures_at_once(tmp_path: Path) -> None:
+def test_faulty_captions_and_images_at_once(tmp_path: Path) -> None:
     path = project(tmp_path, pictures=ENOUGH)
     (tmp_path / "pics" / "000.txt").write_bytes(b"")
     (tmp_path / "pics" / "001.txt").write_bytes(b"caf\xe9")
@@ -265,7 +265,7 @@ def test_a_regularization_folder_is_looked_at_too(tmp_path: Path) -> None:
     assert errors(tmp_path, more) == [("G4.9", "regularization[0].images", AFTER + 3)]
 
 
-def test_a_picture_that_fits_no_bucket_is_told_with_a_place(tmp_path: Path) -> None:
+def test_a_image_that_fits_no_bucket_is_told_with_a_place(tmp_path: Path) -> None:
     path = project(tmp_path, "[train]\nresolution = 512\nbucket_no_upscale = true\n")
     write_pictures(tmp_path / "pics", 1, size=(40, 40))
     made = check_recipe(path, GPU)
@@ -470,7 +470,7 @@ def test_the_shipped_recipes_cover_what_people_train() -> None:
 
 
 @pytest.mark.usefixtures("ordinary")
-def test_pictures_that_may_not_be_read(tmp_path: Path) -> None:
+def test_images_that_may_not_be_read(tmp_path: Path) -> None:
     path = project(tmp_path)
     (tmp_path / "pics").chmod(0)
     try:

@@ -152,7 +152,7 @@ def test_a_model_is_the_same_by_any_name() -> None:
     assert data((hub,), (one_file("base", "a", "x"),)) == [("base", 0, "org/model", "a", None, "x")]
 
 
-def test_pictures_folder_by_folder() -> None:
+def test_images_folder_by_folder() -> None:
     here = (folder("1.png", "2.png"), folder("1.png", index=1))
     there = (folder("1.png", "3.png"),)
     assert data(here, there) == [

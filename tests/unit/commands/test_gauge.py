@@ -81,7 +81,7 @@ def test_a_hashing_is_told_in_bytes(done: int, total: int, told: str) -> None:
     assert stream.getvalue().split("\r\x1b[2K") == ["", told, ""]
 
 
-def test_pictures_and_bytes_share_one_line() -> None:
+def test_images_and_bytes_share_one_line() -> None:
     stream, clock = Terminal(), Clock(1)
     with show_progress(stream, clock=clock) as progress:
         assert progress is not None

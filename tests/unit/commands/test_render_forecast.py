@@ -78,7 +78,7 @@ def test_buckets_and_what_is_lost_by_them() -> None:
     assert not any("not full" in row for row in of(PLAN))
 
 
-def test_concepts_and_the_pictures_that_regularization_uses() -> None:
+def test_concepts_and_the_images_that_regularization_uses() -> None:
     plan = plan_of(recipe(regularization=[{"class": "food", "images": "r"}]))
     [concept, reg] = plan.forecast.shares
     rows = words(of(plan, shares=(concept, reg.model_copy(update={"images_used": 7}))))

@@ -186,7 +186,7 @@ def test_c13_regularization_has_its_class_whatever_its_folder_is_called() -> Non
     assert "caption_prefix" not in part
 
 
-def test_c14_fifty_pictures_are_many_unless_it_is_a_style() -> None:
+def test_c14_fifty_images_are_many_unless_it_is_a_style() -> None:
     def hints(kind: str, count: int) -> list[str]:
         made = recipe(kind=kind)
         return [str(each.severity) for each in spoken("G1.6", situation(made, pictures_for(made, count)))]
@@ -218,7 +218,7 @@ def test_c16_captions_describe_or_bake() -> None:
     assert BOOK["G5.16"].status == "implemented"
 
 
-def test_c17_twenty_tags_on_average_is_a_warning_on_one_picture_a_hint() -> None:
+def test_c17_twenty_tags_on_average_is_a_warning_on_one_image_a_hint() -> None:
     def captions(*numbers: int) -> list[str]:
         texts = [", ".join(["hmbrgrlora", "food", *(f"tag {at}" for at in range(2, n))]) for n in numbers]
         parts = [folder(f"p{at}", 1, caption=text) for at, text in enumerate(texts)]

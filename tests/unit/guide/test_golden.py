@@ -278,7 +278,7 @@ def test_t17_limits() -> None:
     assert severities(recipe(train={"resolution": 700}))["G2.7"] == "warning"
 
 
-def test_t17_where_pictures_go() -> None:
+def test_t17_where_images_go() -> None:
     place = bucket_assigner(BucketRules((768, 768), enable_bucket=True, max_bucket_reso=960))
     assert place((600, 900)).bucket == (640, 896)
     assert place((300, 300)).bucket == (768, 768)
@@ -367,7 +367,7 @@ T21: list[tuple[str, str, int, str | None]] = [
 
 
 @pytest.mark.parametrize(("family", "kind", "count", "severity"), T21)
-def test_t21_counts_of_pictures(family: str, kind: str, count: int, severity: str | None) -> None:
+def test_t21_counts_of_images(family: str, kind: str, count: int, severity: str | None) -> None:
     made = recipe(kind=kind, base={"family": family})
     found = collect_findings(situation(made, dataset(folder(count=count))))
     about = [each for each in found if each.rule in {"G1.2", "G1.3", "G8.3"}]

@@ -58,7 +58,7 @@ def said(*stale: StaleCache) -> list[str]:
     return [finding.message for finding in spoken("S19", at(of=DISK, stale=stale))]
 
 
-def test_pictures_are_named_with_what_has_changed_one_finding_for_each_reason() -> None:
+def test_images_are_named_with_what_has_changed_one_finding_for_each_reason() -> None:
     why = "made at 512, this run uses 768"
     many = tuple(
         StaleCache("concept", 0, "latents", f"{n:03}_0768x0768_sd.npz", f"{n:03}.png", msg(why)) for n in range(5)
@@ -90,7 +90,7 @@ def test_what_is_no_cache_is_not_to_be_deleted() -> None:
     assert "--refresh-cache" not in found.fix
 
 
-def test_a_list_of_pictures_that_is_out_of_date() -> None:
+def test_a_list_of_images_that_is_out_of_date() -> None:
     stale = StaleCache("concept", 0, "info", "metadata_cache.json", why=msg("captions were edited since then"))
     (found,) = spoken("S19", at(of=INFO, stale=(stale,)))
     assert (

@@ -115,7 +115,7 @@ def test_several_faults_of_one_folder_are_told_one_by_one() -> None:
 
 
 @pytest.mark.parametrize("ending", [None, ".caption"])
-def test_the_caption_file_is_named_and_not_the_picture(ending: str | None) -> None:
+def test_the_caption_file_is_named_and_not_the_image(ending: str | None) -> None:
     found = spoken("S12", at(pictures(P.SPACES, **({"caption_extension": ending} if ending else {}))))[0]
     name = f"0{ending or '.txt'}"
     assert found.message == f"1 caption contains only spaces: {name}"

@@ -92,7 +92,7 @@ def test_the_right_level_is_offered() -> None:
     assert 'images = "pics/10_tok" and num_repeats = 10' in found[0].fix
 
 
-def test_a_picture_in_the_place_of_its_folder() -> None:
+def test_a_image_in_the_place_of_its_folder() -> None:
     for path, meant in (("pics/one.PNG", "pics"), ("one.png", ".")):
         found = spoken("G4.9", at(FolderFacts(path, problem="not a folder")))[0]
         assert found.message == f"{path} is an image, not a folder"

@@ -127,7 +127,7 @@ def test_a_long_list_looks_for_its_spellings_once() -> None:
     assert len(asked) <= 1
 
 
-def test_pictures_without_a_caption_do_not_count() -> None:
+def test_images_without_a_caption_do_not_count() -> None:
     missing = ImageFacts("x.png", caption=CaptionFacts(problem=CaptionProblem.MISSING))
     found = count_folder_tags(FolderFacts("pics", (*folder("a, b").images, missing)))
     assert (len(found), found.everywhere) == (1, ("a", "b"))

@@ -83,7 +83,7 @@ def test_a_flipped_bit_inside_is_noticed(tmp_path: Path) -> None:
     assert not has_latents(path, SIZE, BUCKET, flipped=False, masked=False)
 
 
-def test_the_list_of_pictures_that_cache_info_keeps(tmp_path: Path) -> None:
+def test_the_list_of_images_that_cache_info_keeps(tmp_path: Path) -> None:
     path = tmp_path / "metadata_cache.json"
     path.write_text(json.dumps({"p/a.png": {"caption": "x, y", "resolution": [10, 20]}}), encoding="utf-8")
     assert read_metadata_cache(path) == {"p/a.png": ("x, y", (10, 20))}

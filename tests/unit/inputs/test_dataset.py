@@ -116,7 +116,7 @@ def test_a_bad_header_is_a_fact(tmp_path: Path, content: bytes, words: str) -> N
     assert (facts.width, facts.height) == (0, 0)
 
 
-def test_a_picture_too_large_for_pillow_is_a_fact(tmp_path: Path) -> None:
+def test_a_image_too_large_for_pillow_is_a_fact(tmp_path: Path) -> None:
     header = struct.pack(">II5B", 60_000, 60_000, 8, 2, 0, 0, 0)
     chunk = struct.pack(">I", 13) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
     (tmp_path / "a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IDAT" + bytes(4))

@@ -152,7 +152,7 @@ def test_a_project_moved_as_a_whole_has_the_same_inputs(full: Path, tmp_path: Pa
     assert listed(ingredients(moved / "recipe.toml")) == found
 
 
-def test_pictures_that_came_since_are_found_and_what_sd_scripts_passes_over_is_not(path: Path) -> None:
+def test_images_that_came_since_are_found_and_what_sd_scripts_passes_over_is_not(path: Path) -> None:
     of = ingredients(path)
     before = named(listed(of), "concept")
     pics = path.parent / "pics"

@@ -206,7 +206,7 @@ def test_a_folder_that_is_there_twice_has_no_twins_in_itself(tmp_path: Path) -> 
     assert twins(tmp_path) == twins(tmp_path, deep=True) == ()
 
 
-def test_alike_pictures_are_found_by_a_deep_look(tmp_path: Path) -> None:
+def test_alike_images_are_found_by_a_deep_look(tmp_path: Path) -> None:
     for number in range(12):
         picture(tmp_path / "a" / f"{number:02}.png", number)
     drawn(3).resize((80, 53)).save(tmp_path / "a" / "x.jpg", quality=70)
@@ -219,7 +219,7 @@ def test_alike_pictures_are_found_by_a_deep_look(tmp_path: Path) -> None:
     assert near.places == (at(0, "03.png"), at(0, "x.jpg"))
 
 
-def test_flat_pictures_are_alike_when_their_colour_is(tmp_path: Path) -> None:
+def test_flat_images_are_alike_when_their_colour_is(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     for name, colour in (("1", (200, 0, 0)), ("2", (202, 0, 1)), ("3", (0, 200, 0))):
         Image.new("RGB", (40, 40), colour).save(tmp_path / "a" / f"{name}.png")
@@ -230,7 +230,7 @@ def test_flat_pictures_are_alike_when_their_colour_is(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("later")
-def test_a_picture_that_cannot_be_decoded(tmp_path: Path) -> None:
+def test_a_image_that_cannot_be_decoded(tmp_path: Path) -> None:
     path = picture(tmp_path / "a" / "1.png", 1)
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
@@ -270,7 +270,7 @@ def test_a_file_that_is_cut_off(tmp_path: Path, ending: str, kind: str) -> None:
 
 
 @pytest.mark.parametrize(("ending", "kind"), [("png", "PNG"), ("jpg", "JPEG"), ("bmp", "BMP")])
-def test_what_a_camera_adds_behind_a_picture_does_no_harm(tmp_path: Path, ending: str, kind: str) -> None:
+def test_what_a_camera_adds_behind_a_image_does_no_harm(tmp_path: Path, ending: str, kind: str) -> None:
     path = tmp_path / f"a.{ending}"
     drawn(1).save(path, kind)
     path.write_bytes(path.read_bytes() + b"a trailer of some camera")
@@ -278,7 +278,7 @@ def test_what_a_camera_adds_behind_a_picture_does_no_harm(tmp_path: Path, ending
     assert (found.problem, found.format, found.width) == (None, kind, 96)
 
 
-def test_what_a_picture_is_by_its_content(tmp_path: Path) -> None:
+def test_what_a_image_is_by_its_content(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 8
     drawn(1).save(tmp_path / "a.png", "JPEG", exif=exif)
@@ -294,7 +294,7 @@ def test_what_a_picture_is_by_its_content(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes here")
-def test_a_pipe_with_a_pictures_name_holds_nobody_up(tmp_path: Path) -> None:
+def test_a_pipe_with_a_images_name_holds_nobody_up(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "a.png")
     os.mkfifo(tmp_path / "a.txt")
     found = scan_folder(tmp_path, ".txt").images[0]
@@ -316,14 +316,14 @@ def strays(folder: Path, *names: str, ending: str = ".txt") -> FolderFacts:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names are case-blind on Windows")
-def test_captions_that_no_picture_reads(tmp_path: Path) -> None:
+def test_captions_that_no_image_reads(tmp_path: Path) -> None:
     found = strays(
         tmp_path / "a", "1.png", "1.TXT", "2.png", "2.txt", "2.caption", "3.txt", "B.PNG", "b.txt", "x.caption"
     )
     assert (found.orphans, found.miscased, found.others) == (("3.txt",), ("1.TXT", "b.txt"), ("2.caption",))
 
 
-def test_a_caption_that_another_picture_borrows_is_no_orphan(tmp_path: Path) -> None:
+def test_a_caption_that_another_image_borrows_is_no_orphan(tmp_path: Path) -> None:
     found = strays(tmp_path / "a", "k_a_b_c_1.png", "k.txt", "q.txt")
     assert Path(found.images[0].caption.borrowed_from or "").name == "k.txt"
     assert found.orphans == ("q.txt",)
@@ -335,7 +335,7 @@ def test_an_ending_of_two_parts(tmp_path: Path) -> None:
     assert (found.orphans, found.others) == (("2.tags.txt",), ("1.txt",))
 
 
-def test_hidden_pictures_are_named(tmp_path: Path) -> None:
+def test_hidden_images_are_named(tmp_path: Path) -> None:
     found = strays(tmp_path / "a", "1.png", ".2.png", "._1.png", ".notes")
     assert (found.hidden, found.ignored) == ((".2.png",), ())
 

@@ -97,7 +97,7 @@ def test_what_is_not_what_this_run_would_have_made_is_not_remembered(world: Worl
     assert "3 images have latent caches of unknown origin" in world.said()[0]
 
 
-def test_a_picture_that_was_edited_meanwhile_is_not_believed(world: World) -> None:
+def test_a_image_that_was_edited_meanwhile_is_not_believed(world: World) -> None:
     keeper = world.keeper()
     (world.pictures / "001.png").write_bytes(one_colour((768, 768), (9, 8, 7)))
     world.cached()
@@ -143,7 +143,7 @@ def test_the_same_cache_made_again_of_something_else_fits_both(world: World) -> 
         assert world.said() == []
 
 
-def test_pictures_whose_caches_are_alike_fit_each(world: World) -> None:
+def test_images_whose_caches_are_alike_fit_each(world: World) -> None:
     keeper = world.keeper()
     world.cached()
     cache = (world.pictures / "000_0768x0768_sd.npz").read_bytes()
@@ -179,7 +179,7 @@ def test_a_cache_that_cannot_be_deleted_stops_the_run(world: World, monkeypatch:
         refresh_caches(world.look(), world.look, lambda _: None)
 
 
-def test_a_list_of_pictures_is_held_against_all_lines_where_wildcards_are_read(world: World) -> None:
+def test_a_list_of_images_is_held_against_all_lines_where_wildcards_are_read(world: World) -> None:
     world.recipe.write_text(RECIPE + "[kohya]\ncache_info = true\nenable_wildcard = true\n", "utf-8")
     for path in world.pictures.glob("*.txt"):
         path.write_text("hmbrgrlora, food, bench\n\n hmbrgrlora, food, lamp \n", "utf-8")

@@ -12,7 +12,7 @@ import pytest
 from lorabake.analysis.captioned_recipe import CaptionedRecipe, read_captioned_recipe
 from lorabake.analysis.tag_counts import tag_images
 from lorabake.analysis.tag_edits import make_edit, select_images
-from lorabake.errors import LorabakeError, MachineError, RecipeError, UnknownNameError
+from lorabake.errors import InterruptedRunError, LorabakeError, MachineError, RecipeError, UnknownNameError
 from lorabake.jobs import caption_edits
 from lorabake.jobs.caption_edits import EditPlan, plan_edits, undo_edits, write_in_place
 from lorabake.util import files
@@ -109,10 +109,12 @@ def test_interrupted_and_repeated(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         real(target, data, within=within, keep_mode=keep_mode)
 
     monkeypatch.setattr("lorabake.jobs.caption_edits.replace_bytes", interrupt)
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(InterruptedRunError) as stopped:
         write_in_place(planned, found)
     monkeypatch.undo()
     first = written[0]
+    assert stopped.value.hint is not None
+    assert str(first) in stopped.value.hint
     again, found = plan(path, ("remove", "sea"), ("add", "new@1"))
     assert len(again.files) == 4
     second = write_in_place(again, found)
@@ -225,6 +227,13 @@ def test_captions_that_lose_the_token_are_named(
     assert set(planned.tokenless) == files
 
 
+def test_captions_of_a_metadata_file_that_lose_the_token_are_named_by_image(tmp_path: Path) -> None:
+    path = write_set(tmp_path, {"a": b"", "b": b""}, 'metadata_file = "meta.json"\n')
+    (tmp_path / "meta.json").write_text('{"a.png": {"tags": "lum, sea"}, "b.png": {"tags": "sea"}}')
+    planned, _ = plan(path, ("front", "sea"))
+    assert planned.tokenless == ["meta.json: a.png"]
+
+
 def test_all_edits_count_for_the_token(tmp_path: Path) -> None:
     path = write_set(tmp_path, {"a": b"lum, sea", "b": b"sea, lum"})
     planned, _ = plan(path, ("add", "new@1"), ("front", "lum"))
@@ -289,6 +298,15 @@ def test_tags_that_the_recipe_adds_are_not_doubled(tmp_path: Path) -> None:
     assert [each.after for each in planned.files] == [b"Sky, sea, new", b"sky, new"]
     assert [said is not None for said in why] == [True] * 6 + [False, True]
     assert "did you mean sea" in str(why[5])
+
+
+def test_an_edit_of_sentences_says_why_it_changes_nothing(tmp_path: Path) -> None:
+    path = write_set(tmp_path, {"a": b"lum stands by the sea, alone"}, 'tags = "natural"\n')
+    planned, found = plan(path, ("remove", "alone"))
+    table = tag_images(found.recipe, found.folders)
+    (edit,) = caption_edits.report_edits(planned, [make_edit("remove", "alone", table.spellings)], found, table).edits
+    assert edit.captions == 0
+    assert "sentences" in str(edit.why)
 
 
 def test_line_ends_that_only_python_knows_are_part_of_a_text(tmp_path: Path) -> None:
@@ -362,6 +380,16 @@ def test_a_caption_that_changes_meanwhile_is_not_overwritten(tmp_path: Path) -> 
     with pytest.raises(MachineError):
         write_in_place(planned, found)
     assert (tmp_path / "pics" / "a.txt").read_bytes() == b"lum, mine"
+
+
+def test_what_was_written_before_a_failure_can_be_undone(tmp_path: Path) -> None:
+    path = write_set(tmp_path, {"a": b"lum, sea", "b": b"lum, sea"})
+    planned, found = plan(path, ("remove", "sea"))
+    (tmp_path / "pics" / "b.txt").write_bytes(b"lum, mine")
+    with pytest.raises(MachineError) as failed:
+        write_in_place(planned, found)
+    assert failed.value.hint is not None
+    assert "r.undo-1.json" in failed.value.hint
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:

@@ -245,7 +245,7 @@ def test_underfilled_batches_and_what_they_cost() -> None:
     assert (lost.extra_batches, lost.lone_buckets) == (2, 1)
 
 
-def test_repeats_fill_a_bucket_without_more_pictures() -> None:
+def test_repeats_fill_a_bucket_without_more_images() -> None:
     (bucket,) = run(subset(3, 4), batch_size=4).buckets
     assert (bucket.samples, bucket.pictures, bucket.missing) == (12, 3, 0)
 
@@ -271,7 +271,7 @@ def test_old_steps_are_deleted_by_steps_not_by_files() -> None:
     ]  # fmt: skip
 
 
-def test_pictures_without_a_bucket_are_named_by_subset() -> None:
+def test_images_without_a_bucket_are_named_by_subset() -> None:
     rules = BucketRules((512, 512), enable_bucket=True, bucket_no_upscale=True)
     subsets = (
         SubsetInput("a", ((512, 512), (50, 200)), names=("good.png", "narrow.png")),
@@ -287,7 +287,7 @@ def test_pictures_without_a_bucket_are_named_by_subset() -> None:
     assert "40x40" in second.message
 
 
-def test_fits_are_told_for_every_picture_that_is_used() -> None:
+def test_fits_are_told_for_every_image_that_is_used() -> None:
     rules = BucketRules((768, 768), enable_bucket=True, max_bucket_reso=960)
     subsets = (
         SubsetInput("a", ((600, 900), (300, 300), (2000, 2000))),

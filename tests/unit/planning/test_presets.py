@@ -66,7 +66,7 @@ def test_one_thing_is_a_plain_lora_with_the_values_of_its_family(kind: str, fami
 
 @pytest.mark.parametrize("optimizer", ["Prodigy", "AdamW"])
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_style_is_a_locon_of_rank_32_that_sees_each_picture_35_times(family: Family, optimizer: str) -> None:
+def test_a_style_is_a_locon_of_rank_32_that_sees_each_image_35_times(family: Family, optimizer: str) -> None:
     alpha: tuple[OptionValue, str] = (1.0, "G4.73") if optimizer == "Prodigy" else (16.0, "G7.15")
     made = chosen("style", family, optimizer)
     holds(

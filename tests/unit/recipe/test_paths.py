@@ -83,7 +83,7 @@ def test_a_linked_run_folder_leads_to_the_right_place(place: Path) -> None:
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights on Windows")
-def test_a_linked_picture_folder_keeps_its_own_name(place: Path) -> None:
+def test_a_linked_image_folder_keeps_its_own_name(place: Path) -> None:
     """Its last part is not resolved: latent caches and logs name the folder the user knows."""
     (place / "proj" / "link").symlink_to(place / "elsewhere")
     assert resolve_run_paths(["link"], place / "proj", place / "proj" / "runs" / "one") == {"link": "../../link"}

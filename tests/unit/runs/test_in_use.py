@@ -54,7 +54,7 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("noted", [True, False])
 @pytest.mark.parametrize("role", ["concept", "regularization"])
-def test_a_run_that_goes_on_is_found_by_its_pictures(
+def test_a_run_that_goes_on_is_found_by_its_images(
     tmp_path: Path, pictures: Path, role: InputRole, noted: bool
 ) -> None:
     root = begun(tmp_path / "a" / "runs" / "one-001", "../../pics", role)

@@ -66,6 +66,8 @@ def explain_edit(edit: TagEdit, captions: int, affixes: Collection[str], table: 
         return msg("it is in caption_prefix or caption_suffix of the recipe, not in the captions")
     if any(map(edit.matches, table.spellings)):
         return msg("it is in front already") if edit.kind == "front" else None
+    if not table.spellings and any(image.is_sentence for image in table.images):
+        return msg("the captions are sentences, which are not edited")
     given = _list_renames(edit.given)[0][0] if edit.kind == "rename" else edit.given
     found = [msg("no caption has this tag"), suggest_tags(given, table)]
     return join_list([said for said in found if said is not None], "; ")

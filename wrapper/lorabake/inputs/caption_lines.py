@@ -129,6 +129,7 @@ def _strip_span(text: str, start: int, end: int) -> tuple[int, int]:
 def edit_line(line: str, edits: Sequence[TagEdit], style: LineStyle) -> EditedText:
     """One caption, without blanks around it, after all edits."""
     pieces, changed, fronted = _split_line(line, style), set[int](), 0
+    token_rank = _rank_token(pieces, style)
     for number, edit in enumerate(edits):
         before = _join_pieces(pieces)
         places = [at for at, piece in enumerate(pieces) if _is_meant(piece, edit, style)]
@@ -146,17 +147,17 @@ def edit_line(line: str, edits: Sequence[TagEdit], style: LineStyle) -> EditedTe
         if (after := _join_pieces(pieces)) != before:
             changed.add(number)
             pieces = _split_line(after, style)  # what was written may be several tags
-    text = _join_pieces(pieces)
-    loses_token = bool(changed) and _rank_token(text, style) < _rank_token(line, style)
-    return EditedText(text, frozenset(changed), loses_token)
+    return EditedText(_join_pieces(pieces), frozenset(changed), _rank_token(pieces, style) < token_rank)
 
 
-def _rank_token(line: str, style: LineStyle) -> int:
+def _rank_token(pieces: Sequence[_Piece], style: LineStyle) -> int:
     """2 if a caption starts with the token, 1 if it has it elsewhere, else 0."""
-    tags = [normalize_tag(tag) for tag in split_line(line, style)]
-    if style.natural or not style.token or style.token not in tags:
+    if style.natural or not style.token:
         return 0
-    return 2 if tags[0] == style.token else 1
+    tags = (normalize_tag(piece.text) for piece in pieces if piece.text.strip())
+    if next(tags, "") == style.token:
+        return 2
+    return 1 if style.token in tags else 0
 
 
 def split_line(line: str, style: LineStyle) -> list[str]:

@@ -8,7 +8,6 @@ are in the undo file before.
 from __future__ import annotations
 
 import os
-import shlex
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -32,7 +31,14 @@ from lorabake.inputs.caption_text import (
     read_output,
 )
 from lorabake.inputs.captions import caption_path
-from lorabake.jobs.caption_edits import CaptionFile, EditedFile, choose_undo_file, write_edited_file, write_undo_file
+from lorabake.jobs.caption_edits import (
+    CaptionFile,
+    EditedFile,
+    choose_undo_file,
+    hint_at_undo,
+    write_edited_file,
+    write_undo_file,
+)
 from lorabake.jobs.caption_tool import FOLDER, IMAGE, IMAGE_TIMEOUT_S, IMAGES, SCRATCH, CaptionTool, ToolError, run_tool
 from lorabake.recipe.overrides import KeyPath, remove_keys
 from lorabake.util.files import (
@@ -226,8 +232,7 @@ def write_tool_captions(
         said = nmsg(len(done.written), "stopped; {n} caption is finished", "stopped; {n} captions are finished")
         hint = msg("run the same command again to continue")
         if done.undo is not None:
-            undo = shlex.join(["lorabake", "tags", str(plan.read.loaded.path), "--undo", str(done.undo)])
-            hint = msg("to restore the old captions: `{command}`", command=undo)
+            hint = hint_at_undo(done.undo, plan.read)
         raise InterruptedRunError(said, hint) from error
     finally:
         remove_tree(scratch, within=scratch.parent)
@@ -277,7 +282,8 @@ class _CaptionWriter:
         try:
             replace_bytes(target.file, data)
         except OSError as error:
-            raise disk_error(error, msg("cannot write {path}", path=target.file)) from error
+            said = msg("cannot write {path}: {why}", path=target.file, why=reason(error))
+            raise disk_error(error, said) from error
         self._note(target, text)
 
     def _note(self, target: CaptionTarget, text: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -19,14 +20,14 @@ from pydantic import ValidationError
 from lorabake.analysis.captioned_recipe import CaptionedRecipe, read_unread_captions
 from lorabake.analysis.tag_counts import TagTable
 from lorabake.analysis.tag_edits import explain_edit
-from lorabake.errors import MachineError, RecipeError
+from lorabake.errors import InterruptedRunError, LorabakeError, MachineError, RecipeError
 from lorabake.inputs.caption_lines import EditedText, LineStyle, TagEdit, edit_caption_text, get_line_style
 from lorabake.inputs.captions import caption_path
 from lorabake.inputs.metadata_file import METADATA_LIMIT
 from lorabake.inputs.metadata_spans import TextSpan, find_entries, replace_texts
 from lorabake.util.files import disk_error, exists, identify_file, read_bytes, reason, replace_bytes
 from lorabake_schemas.dataset import MAX_CAPTION_BYTES, CaptionProblem
-from lorabake_schemas.messages import escape_undecodable, literal, msg, shorten_list
+from lorabake_schemas.messages import Message, escape_undecodable, literal, msg, nmsg, shorten_list
 from lorabake_schemas.tag_report import CaptionChange, CaptionEditReport, EditCount, SkippedCaption, UndoEntry, UndoFile
 
 MAX_NAMES = 5  # of files, in an error
@@ -149,7 +150,8 @@ def _note_change(plan: EditPlan, edited: EditedText, change: CaptionChange) -> N
     if change.before != change.after:
         plan.changes.append(change)
     if edited.loses_token:
-        plan.tokenless.append(change.file)
+        same = Path(change.file).stem == Path(change.image).stem
+        plan.tokenless.append(change.file if same else f"{change.file}: {change.image}")
 
 
 def _edit_metadata(file: CaptionFile, text: str, named: str, edits: Sequence[TagEdit], plan: EditPlan) -> str:
@@ -200,13 +202,27 @@ def report_edits(plan: EditPlan, edits: Sequence[TagEdit], read: CaptionedRecipe
 def write_in_place(plan: EditPlan, read: CaptionedRecipe) -> Path:
     """Write the undo file, then every changed file; the undo file's path.
 
-    Raises MachineError if a file has changed meanwhile or cannot be written; what was written by then can be undone.
+    Raises MachineError if a file has changed meanwhile or cannot be written, InterruptedRunError; what was written by
+    then can be undone, as the hint says.
     """
     undo = choose_undo_file(read)
     write_undo_file(undo, plan.files, read)
-    for each in plan.files:
-        write_edited_file(each, read)
+    for number, each in enumerate(plan.files):
+        try:
+            write_edited_file(each, read)
+        except LorabakeError as error:
+            error.hint = hint_at_undo(undo, read) if number else error.hint
+            raise
+        except KeyboardInterrupt as error:
+            said = nmsg(number, "stopped; {n} caption is finished", "stopped; {n} captions are finished")
+            raise InterruptedRunError(said, hint_at_undo(undo, read)) from error
     return undo
+
+
+def hint_at_undo(undo: Path, read: CaptionedRecipe) -> Message:
+    """The command that restores what an undo file has."""
+    command = shlex.join(["lorabake", "tags", str(read.loaded.path), "--undo", str(undo)])
+    return msg("to restore the old captions: `{command}`", command=command)
 
 
 def choose_undo_file(read: CaptionedRecipe) -> Path:

@@ -84,7 +84,7 @@ def format_caption_report(report: CaptionReport, page: TextLayout, *, as_json: b
 
 def _summarize(report: CaptionReport) -> Message:
     if not report.missing:
-        return msg("nothing to do: all images have captions")
+        return msg("nothing to do: all images have captions") if report.kept else msg("nothing to do")
     n = len(report.written)
     if report.dry_run:
         bare = report.missing - report.existing

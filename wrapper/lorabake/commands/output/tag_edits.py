@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 from pathlib import PurePath
 
@@ -94,8 +95,8 @@ def _describe_result(report: CaptionEditReport) -> Message:
             report.written,
             "changed {n} file; `lorabake tags {recipe} --undo {undo}` restores it",
             "changed {n} files; `lorabake tags {recipe} --undo {undo}` restores them",
-            recipe=report.recipe,
-            undo=report.undo,
+            recipe=shlex.quote(report.recipe),
+            undo=shlex.quote(report.undo),
         )
     if not report.changes:
         return msg("nothing to write")
