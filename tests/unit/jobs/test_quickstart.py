@@ -251,12 +251,12 @@ def test_a_base_made_before_counts_as_room(tmp_path: Path) -> None:
     quickstart.check_resources(quickstart.ResourceNeeds(50, 50), tmp_path, None, 10)
 
 
-def test_farewell_after_a_training_names_the_lora_and_three_commands() -> None:
+def test_farewell_after_a_training_names_the_lora_and_two_commands() -> None:
     lines = quickstart.final_message(Path("recipe.toml"), "sdxl", Path("runs/1/lum.safetensors"))
     assert "runs/1/lum.safetensors" in lines[0]
     commands = [line.split() for line in lines if line.startswith("  lorabake ")]
-    assert [command[1] for command in commands] == ["recipes", "check", "run"]
-    assert commands[0][3] in resources.list_recipe_names()
+    assert [command[1] for command in commands] == ["init", "run"]
+    assert commands[0][4] == commands[1][2]
 
 
 def test_farewell_after_a_rehearsal_ends_with_nothing_trained() -> None:
@@ -281,4 +281,4 @@ def test_commands_are_told_as_they_work_here(tmp_path: Path, monkeypatch: pytest
     assert program_name("my venv/bin/lorabake", None) == "'my venv/bin/lorabake'"
     assert program_name("lorabake/__main__.py", None).endswith(" -m lorabake")
     lines = quickstart.final_message(Path("recipe.toml"), "sd15", Path("x.safetensors"), program=".venv/bin/lorabake")
-    assert [line.split()[0] for line in lines[2:]] == [".venv/bin/lorabake"] * 3
+    assert [line.split()[0] for line in lines[2:]] == [".venv/bin/lorabake"] * 2
