@@ -46,9 +46,7 @@ def simplify(content: Raw, trainer: TrainerFacts, defaults: Iterable[KeyPath], k
     wanted = train_on(content, stand_ins, trainer)
     added, protected = set(defaults), set(kept)
     if wanted is None:
-        for path in added:
-            content = without_key(content, path)
-        return content
+        return _without_keys(content, [path for path in added if not _is_kept(path)])
     paths = [path for path in iter_leaf_paths(content) if not _is_kept(path) and path not in protected]
     paths.sort(key=lambda path: (path not in added, path not in LATE))
     groups: dict[KeyPath, list[KeyPath]] = {}  # the same key of all folders is one group

@@ -18,6 +18,7 @@ from lorabake.exchange.draft import (
 )
 from lorabake.exchange.folders import find_folders
 from lorabake.exchange.foreign import ForeignConfig, Source
+from lorabake.exchange.reading import make_error
 from lorabake.exchange.report import BASICS, Outcome, report_added, report_keys, write_path
 from lorabake.exchange.simplify import Raw, get_value, remove_refused, simplify
 from lorabake.exchange.stand_ins import list_stand_ins, train_on
@@ -32,8 +33,11 @@ from lorabake_schemas.families.registry import DEFAULT_FAMILY, find_family_of_ru
 from lorabake_schemas.import_report import ImportedKey, ImportReport
 from lorabake_schemas.inspection import BaseModelInfo
 from lorabake_schemas.messages import Message, literal, msg
+from lorabake_schemas.values import format_value
 
 _MAX_NAMES = 4  # keys in a line
+# Files that only scripts for FLUX, SD3, Lumina, HunyuanImage and Anima take (library/*_train_utils.py).
+_FILES_OF_OTHER_MODELS = ("t5xxl", "clip_l", "clip_g", "ae", "gemma2", "qwen3", "byt5")
 _STYLE_NAMES = re.compile(r"style|artist|estilo", re.IGNORECASE)
 
 
@@ -48,7 +52,11 @@ class ImportedRecipe:
 
 
 def make_recipe(config: ForeignConfig, source: Source, *, faithful: bool = False) -> ImportedRecipe:
-    """The shortest recipe that trains what ``config`` trains; ``faithful`` takes what its program would really do."""
+    """The shortest recipe that trains what ``config`` trains; ``faithful`` takes what its program would really do.
+
+    Raises RecipeError for one that trains another kind of model.
+    """
+    _refuse_other_models(config, source)
     missing = list(config.missing)
     family = _find_family(config, source, missing)
     snapshot = resources.load_snapshot()
@@ -91,6 +99,18 @@ def _is_kept(path: KeyPath, draft: Draft, *, continued: bool) -> bool:
         or (path[0] == "concept" and path[-1] == "num_repeats" and several)
         or (continued and path[0] == "network")
     )
+
+
+def _refuse_other_models(config: ForeignConfig, source: Source) -> None:
+    given = {name: found.value for name, found in config.options.items()}
+    network = resources.load_snapshot().signatures.networks.get(str(given.get("network_module", "")))
+    shown = [name for name in _FILES_OF_OTHER_MODELS if given.get(name)]
+    if network is not None and not network.sd:
+        shown.insert(0, "network_module")
+    if shown:
+        setting = f"{shown[0]} = {format_value(given[shown[0]])}"
+        said = msg("{setting} trains a model other than Stable Diffusion 1.5, 2 and SDXL", setting=setting)
+        raise make_error(source, said)
 
 
 def _find_family(config: ForeignConfig, source: Source, missing: list[ImportedKey]) -> ModelFamily:
