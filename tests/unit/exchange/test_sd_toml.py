@@ -239,3 +239,39 @@ def test_many_folders_are_planned_few_times(tmp_path: Path, monkeypatch: pytest.
     assert planned == few
     with pytest.raises(RecipeError):
         bring(tmp_path, write(301), "data.toml")
+
+
+@pytest.mark.parametrize(
+    "line", ['network_module = "networks.lora_sd3"', 't5xxl = "t5xxl.safetensors"', 'ae = "ae.sft"']
+)
+def test_what_trains_other_models_is_refused(tmp_path: Path, line: str) -> None:
+    text = FLAT.replace('network_module = "networks.lora"', line)
+    with pytest.raises(RecipeError) as caught:
+        bring(tmp_path, text)
+    assert line.split(" = ", maxsplit=1)[0] in str(caught.value)
+
+
+def test_a_file_that_cannot_be_planned_keeps_what_every_recipe_needs(tmp_path: Path) -> None:
+    made = bring(tmp_path, FLAT.replace('"512,512"', '"64,64"') + "min_bucket_reso = 2048\nenable_bucket = true\n")
+    assert {"name", "kind", "base", "concept"} <= made.content.keys()
+    assert made.content["base"]["family"] == "sd15"
+
+
+def test_a_dataset_file_is_found_from_any_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    place = tmp_path / "team"
+    place.mkdir()
+    (place / "data.toml").write_text(
+        '[[datasets]]\n[[datasets.subsets]]\nimage_dir = "img"\nnum_repeats = 3\n', "utf-8"
+    )
+    monkeypatch.chdir(tmp_path)
+    for name in ("data.toml", "./data.toml", str(place / "data.toml"), "C:\\\\team\\\\data.toml"):
+        made = bring(Path("team"), FLAT + f'dataset_config = "{name}"\n')
+        assert made.content["concept"][0]["num_repeats"] == 3
+    made = bring(Path("team"), FLAT + 'dataset_config = "../team/../secret.toml"\n')
+    assert fates(made)["dataset_config"] == "dropped"
+
+
+def test_epochs_replace_steps_as_in_sd_scripts(tmp_path: Path) -> None:
+    made = bring(tmp_path, FLAT + "max_train_steps = 2000\n")
+    assert made.content["train"]["max_train_epochs"] == 10
+    assert (fates(made)["max_train_epochs"], fates(made)["max_train_steps"]) == ("taken", "dropped")

@@ -320,3 +320,10 @@ def test_what_a_searched_folder_has_is_said(tmp_path: Path) -> None:
     keys = {"pretrained_model_name_or_path": "D:/sd/mine.ckpt"}
     made = preset_of_images(tmp_path, "img", str(tmp_path / "models"), **keys)
     assert made.content["base"]["model"] == str(tmp_path / "models" / "mine.safetensors")
+
+
+def test_another_kind_trains_the_same() -> None:
+    content = make().content
+    recipes = [read_recipe({**content, "kind": kind})[0] for kind in ("character", "style", "object", "clothing")]
+    assert {recipe.network.type for recipe in recipes if recipe} == {"lora"}
+    assert {recipe.train.max_train_epochs for recipe in recipes if recipe} == {10}

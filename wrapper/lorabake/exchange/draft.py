@@ -302,16 +302,16 @@ _DONE = frozenset(
 def _put_options(draft: Draft, trainer: TrainerFacts, *, complete: bool) -> None:
     """Every other option under its key, or under [kohya]."""
     values, of_images = draft.values, {*BLOCK_KEYS, *Concept.model_fields, "batch_size", "num_repeats"}
+    replaced = {"max_train_steps"} if "max_train_epochs" in values else set[str]()  # train_network.py:799
     for name, option in trainer.options.items():
         found = values.get(name)
-        if name in _DONE or name in FILE_OPTIONS or DATASET_NAMES.get(name, name) in of_images:
+        if name in replaced or name in _DONE or name in FILE_OPTIONS or DATASET_NAMES.get(name, name) in of_images:
             continue
         key = find_option_key(name)
         if found is None:
             value = NEUTRAL_VALUES.get(name, option.default)
-            unsaid = not complete or key is None or value is None or name in OWN_OPTIONS
-            if not unsaid and not (name == "max_train_steps" and "max_train_epochs" in values):
-                draft.put(tuple(cast("str", key).split(".")), value)
+            if complete and key is not None and value is not None and name not in OWN_OPTIONS:
+                draft.put(tuple(key.split(".")), value)
         elif key is not None:
             draft.put(tuple(key.split(".")), found.value, found.given)
         elif find_refusal(name) is None and found.value != option.default and found.value is not False:

@@ -117,10 +117,11 @@ def _to_plain(value: object) -> OptionValue:
 def find_named_file(name: str, source: Source) -> Path | None:
     """A file that the source names, next to it or below it: no text of a stranger opens any other."""
     folder = source.path.parent
-    for place in (folder / name, folder / PureWindowsPath(name).name):
-        inside = Path(os.path.abspath(place)).is_relative_to(os.path.abspath(folder))  # noqa: PTH100 - links stay links
-        if inside and is_file(place):
-            return place
+    root = Path(os.path.abspath(folder))  # noqa: PTH100 - links stay links
+    for place in (root / name, root / PureWindowsPath(name).name):
+        found = Path(os.path.abspath(place))  # noqa: PTH100
+        if found.is_relative_to(root) and is_file(found):
+            return folder / found.relative_to(root)
     return None
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from lorabake.exchange.draft import Draft, KeyPath, iter_leaf_paths
 from lorabake.exchange.stand_ins import list_stand_ins, read_recipe, train_on
 from lorabake.exchange.trained import TrainerFacts, Training
 from lorabake_schemas.messages import Message
+from lorabake_schemas.recipe import RecipeKind
 
 Raw = Mapping[str, Any]
 # What the comparison of two trainings does not see, or what a reader looks for first.
@@ -40,7 +41,8 @@ def _covers(path: KeyPath, where: Sequence[str | int]) -> bool:
 def simplify(content: Raw, trainer: TrainerFacts, defaults: Iterable[KeyPath], kept: Iterable[KeyPath] = ()) -> Raw:
     """``content`` without the keys that change nothing, those in ``defaults`` first; ``kept`` ones stay.
 
-    A recipe that cannot be planned keeps all that the source has.
+    What another ``kind`` would change stays, too: the kind is a guess, which the user replaces. A recipe that cannot be
+    planned keeps all that the source has.
     """
     stand_ins = list_stand_ins(content)
     wanted = train_on(content, stand_ins, trainer)
@@ -52,9 +54,40 @@ def simplify(content: Raw, trainer: TrainerFacts, defaults: Iterable[KeyPath], k
     groups: dict[KeyPath, list[KeyPath]] = {}  # the same key of all folders is one group
     for path in paths:
         groups.setdefault((path[0], *path[2:]) if path[0] in _FOLDERS else path, []).append(path)
+    shorter = content
     for group in groups.values():
-        content = _remove_group(content, group, trainer, wanted)
-    return content
+        shorter = _remove_group(shorter, group, trainer, wanted)
+    return _keep_for_other_kinds(content, shorter, trainer, wanted)
+
+
+def _keep_for_other_kinds(content: Raw, shorter: Raw, trainer: TrainerFacts, wanted: tuple[Training, ...]) -> Raw:
+    """``shorter`` with those keys of ``content`` that another kind of subject would choose differently."""
+    removed = [path for path in iter_leaf_paths(content) if get_value(shorter, path) is None]
+    kept: set[KeyPath] = set()
+    for kind in get_args(RecipeKind):
+        other = {**content, "kind": kind}
+        if (found := train_on(other, list_stand_ins(other)[:1], trainer)) is not None:
+            kept |= _find_needed(other, removed, trainer, found)
+    full = _without_keys(content, [path for path in removed if path not in kept])
+    return full if _same(train_on(full, list_stand_ins(full), trainer), wanted) else shorter
+
+
+def _find_needed(
+    content: Raw, paths: Sequence[KeyPath], trainer: TrainerFacts, wanted: tuple[Training, ...]
+) -> set[KeyPath]:
+    """Those of ``paths`` without which something else is trained, found by halves."""
+    needed: set[KeyPath] = set()
+    waiting = [list(paths)]
+    while waiting:
+        part = waiting.pop()
+        shorter = _without_keys(content, part)
+        if _same(train_on(shorter, list_stand_ins(shorter)[:1], trainer), wanted):
+            content = shorter
+        elif len(part) == 1:
+            needed.add(part[0])
+        else:
+            waiting += [part[len(part) // 2 :], part[: len(part) // 2]]
+    return needed
 
 
 _FOLDERS = ("concept", "regularization")
