@@ -295,6 +295,9 @@ def report_added(
     """Keys that the source does not have, and what lorabake sets where the source is silent; not what the user
     typed or has to fill in, which are ``elsewhere``.
     """
+    if ("name",) in draft.defaults and "output_name" not in config.options:
+        why = msg("from the name of the file")
+        yield ImportedKey(key="output_name", value=str(outcome.content["name"]), fate="computed", to="name", why=why)
     for path in sorted(draft.defaults, key=str):
         value = get_value(outcome.content, path)
         if value is None or draft.origins.get(path) or path in BASICS or path in elsewhere:
