@@ -235,7 +235,7 @@ def _plain(value: object) -> object:
 
 def _is_neutral(name: str, got: object, expected: Mapping[str, Any], options: Mapping[str, Option]) -> bool:
     if name in ("unet_lr", "text_encoder_lr"):
-        return _plain(got) == expected.get("learning_rate", options["learning_rate"].default)
+        return bool(_plain(got) == expected.get("learning_rate", options["learning_rate"].default))
     ignored = {"network_dim": RANK_IGNORED_BY, "network_alpha": ALPHA_IGNORED_BY}.get(name)
     if ignored and read_network(expected)[0] in ignored:
         return True
