@@ -267,6 +267,17 @@ def test_a_run_of_others_names_no_place_outside_the_folder(name: str, to: Export
     assert not (tmp_path / "other").exists()
 
 
+@pytest.mark.parametrize("to", ["kohya_ss", "sd-scripts"])
+def test_no_secret_is_exported(to: ExportFormat, tmp_path: Path) -> None:
+    report = write_export(
+        compiled({"wandb_api_key": "sk-123", "huggingface_token": "hf_4"}), to, tmp_path / "out", "run"
+    )
+    written = "".join(path.read_text("utf-8") for path in (tmp_path / "out").iterdir()) + report.model_dump_json()
+    assert "sk-123" not in written
+    assert "hf_4" not in written
+    assert {"wandb_api_key", "huggingface_token"} <= {each.key for each in report.lost}
+
+
 @pytest.mark.parametrize("name", ["dataset.toml", "DATASET.toml"])
 @pytest.mark.parametrize("to", ["kohya_ss", "sd-scripts"])
 def test_a_preset_replaces_no_other_file(name: str, to: ExportFormat, tmp_path: Path) -> None:
