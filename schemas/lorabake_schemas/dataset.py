@@ -147,10 +147,12 @@ class MetadataFacts:
 
 @dataclass(frozen=True, slots=True)
 class MetadataOffer:
-    """A metadata file with captions of images that have none; ``usable`` if its names lead to the images."""
+    """A metadata file with captions of images that have none; ``usable`` if its names lead to the images, ``foreign``
+    if sd-scripts does not read files of this form at all."""
 
     path: str
     usable: bool
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)
