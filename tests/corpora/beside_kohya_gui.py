@@ -33,11 +33,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 from lora_files import Wanted, shapes_of, write
 from lorabake.cli import main
 from lorabake.exchange.command_line import read_arguments as read_words
-from lorabake.exchange.trained import read_network
+from lorabake.exchange.trained import TrainerFacts, describe_training, read_network
 from lorabake.planning.settings_network import ALPHA_IGNORED_BY, RANK_IGNORED_BY
 from lorabake.recipe.foreign import GUI, recognize
 from lorabake.recipe.load import load_recipe
 from lorabake.util import resources
+from lorabake_schemas.families.registry import get_family
 from situations import write_base, write_pictures
 
 Table = Mapping[str, Any]
@@ -264,7 +265,8 @@ def find_reason(name: str, one: object, theirs: Table, ours: Table) -> str:
         "lorabake's own place": name in OWN,
         "the same as left out": name not in ours and NEUTRAL.get(name) == one,
         "the same as learning_rate": name in RATES and same(name, one or theirs.get("learning_rate"),
-                                                            ours.get(name, ours.get("learning_rate"))),
+                                                            ours.get(name, ours.get("learning_rate", 2e-6))),
+        "the network's own": name == "network_args" and describe_network(theirs) == describe_network(ours),
         "no effect next to unet_lr and text_encoder_lr": name == "learning_rate" and rates,
         "attention = auto, which takes what this machine has": name in ("xformers", "sdpa"),
         "decided by this machine, which has no GPU": name == "mixed_precision" and ours.get(name) == "no",
@@ -274,6 +276,17 @@ def find_reason(name: str, one: object, theirs: Table, ours: Table) -> str:
         "no effect with bucket_no_upscale": name in BUCKETS[:2] and bool(theirs.get("bucket_no_upscale")),
     }  # fmt: skip
     return next((reason for reason, holds in reasons.items() if holds), "")
+
+
+def describe_network(options: Table) -> Mapping[str, object]:
+    """What import takes for the same network."""
+    facts = resources.load_snapshot()
+    known = {option.name: option for option in facts.merge_scripts()}
+    trainer = TrainerFacts(known, facts.dataset, facts.signatures, get_family("sd15"))
+    moved = [text for text in map(normal, options.get("network_args", ())) if text not in ANYWAY]
+    values = {name: value for name, value in options.items() if name in ("network_module", "network_dim")}
+    found = describe_training(values | {"network_args": tuple(moved)}, (), trainer)
+    return {name: value for name, value in found.train.items() if name.startswith("network_")}
 
 
 def same(name: str, one: object, other: object) -> bool:
