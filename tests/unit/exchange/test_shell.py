@@ -107,7 +107,7 @@ def test_sdxl_is_known_by_its_script(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "word"),
     [
-        ("accelerate launch train_network.py --seed 1\n\naccelerate launch train_network.py --seed 2\n", "1, 3"),
+        ("accelerate launch train_network.py --seed 1\n\naccelerate launch train_network.py --seed 2\n", "--seed 1"),
         ("accelerate launch flux_train_network.py --seed 1\n", "flux_train_network.py"),
         ("accelerate launch train_text_to_image_lora_sdxl.py --seed 1\n", "train_text_to_image_lora_sdxl.py"),
         ("accelerate launch other.py\n", "sdxl_train_network.py"),
@@ -224,7 +224,7 @@ def test_blocks_of_batch_files(text: str, seed: int, tmp_path: Path) -> None:
     [
         ("a.sh", "S=1\nif [ -f x ]; then S=2; else R=3; fi\n"),
         ("a.sh", 'S=1\n[ -n "$X" ] && S=2 || R=4\n'),
-        ("a.sh", "for i in 1 2; do S=$i; R=1; done\n"),
+        ("a.sh", "for i in $(seq 2); do S=$i; R=1; done\n"),
         ("a.sh", "case $X in a|b) S=3;; c) R=4;; esac\n"),
         ("a.ps1", "if (Test-Path x) { $S = 2 } else { $R = 3 }\n"),
         ("a.ps1", "foreach ($i in 1..3) { $S = 7; $R = 1 }\n"),
@@ -280,3 +280,41 @@ def test_a_command_that_is_never_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         read(tmp_path, f"f() {{\n  S=1 }}\n{LAUNCH}1\n", "a.sh")
     assert "3" in str(caught.value.message)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.sh", "A=(\n  --seed 4  # the seed\n  # --seed 5\n  --unet_lr=1e-4\n)\npython train_network.py ${A[@]}"),
+        ("a.sh", "(\n  cd x\n  accelerate launch train_network.py --seed 4)\n"),
+        ("a.sh", "bash -lc 'cd x && accelerate launch train_network.py --seed 4'\n"),
+        ("a.sh", 'CMD="python train_network.py --seed 4"\neval "$CMD"\n'),
+        ("a.sh", 'train() { local s=$1; python train_network.py --seed "$s"; }\ntrain 4\n'),
+        ("a.sh", "if ! python train_network.py --seed 4; then exit 1; fi\n"),
+        ("a.sh", "test -f train_network.py\necho python train_network.py --seed 5\npython train_network.py --seed 4\n"),
+        ("a.sh", ': "${S:=4}"\nF=a/4.txt; F=${F##*/}\npython train_network.py --seed ${F%.txt}\n'),
+        ("a.sh", "cat > c.toml <<'EOF'\nseed = 4\nEOF\npython train_network.py --config_file c.toml\n"),
+        ("a.txt", "python\u00a0train_network.py \u2014seed=\u201c4\u201d\n"),
+        ("a.txt", "python train_network.py\n  --vae=<path>\n  --seed=4\n"),
+        ("a.md", "It's so:\n```\npython train_network.py --seed 4\n```\nDon't.\n"),
+        ("a.ps1", 'Start-Process python -ArgumentList "train_network.py", "--seed=4"\n'),
+        ("a.ps1", 'iex "python train_network.py --seed 4"\n'),
+        ("a.bat", 'cmd /k "python train_network.py --seed 4"\n'),
+    ],
+)  # fmt: skip
+def test_a_command_is_found_wherever_it_is(name: str, text: str, tmp_path: Path) -> None:
+    found = read(tmp_path, text, name)
+    assert found.options["seed"].value == 4
+    assert found.missing == ()
+
+
+def test_one_of_several_commands_is_chosen(tmp_path: Path) -> None:
+    path = tmp_path / "a.sh"
+    path.write_text(f"for s in 1 2; do {LAUNCH}$s --wandb_api_key abc$s; done\n", "utf-8")
+    with pytest.raises(RecipeError) as caught:
+        read_foreign_file(Source(path=path, content=b""))
+    assert "--seed 2" in str(caught.value.message)
+    assert "abc" not in str(caught.value.message)
+    assert read_foreign_file(Source(path=path, content=b"", command=2)).options["seed"].value == 2
+    with pytest.raises(RecipeError):
+        read_foreign_file(Source(path=path, content=b"", command=3))

@@ -46,6 +46,9 @@ from lorabake_schemas.messages import msg
     help=msg("Base model, in place of the file's, or a folder to search it in."),
 )
 @click.option(
+    "--command", type=click.IntRange(min=1), metavar="NUMBER", help=msg("Which training command of a script.")
+)
+@click.option(
     "--faithful", is_flag=True, help=msg("Take what its program really trained with, also where that was a mistake.")
 )
 @click.option("--keys", "verbose", is_flag=True, help=msg("Show every key of the file."))
@@ -56,6 +59,7 @@ def import_(  # noqa: PLR0913, PLR0917 - each is an option
     dataset: Path | None,
     images: Path | None,
     model: Path | None,
+    command: int | None,
     faithful: bool,
     verbose: bool,
     as_json: bool,
@@ -74,6 +78,7 @@ def import_(  # noqa: PLR0913, PLR0917 - each is an option
         images=images,
         model=model,
         dataset=dataset,
+        command=command,
         runs=lorabake_home(env),
     )
     made, layout = import_file(source, faithful=faithful), make_text_layout()

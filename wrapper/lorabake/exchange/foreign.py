@@ -84,7 +84,9 @@ class Source:
     """A file to import. ``content`` are its bytes, of a safetensors file none: its reader opens ``path``.
 
     ``images``, ``model`` and ``dataset`` are what the user names in place of what the file has: a folder, a checkpoint,
-    sd-scripts' dataset configuration. ``runs`` is lorabake's home, in which the runs of this machine are listed.
+    sd-scripts' dataset configuration; ``command`` is the number of the command in a script with several. ``written``
+    are the files that a script writes before it trains, by their names. ``runs`` is lorabake's home, in which the runs
+    of this machine are listed.
     """
 
     path: Path
@@ -93,7 +95,9 @@ class Source:
     images: Path | None = None
     model: Path | None = None
     dataset: Path | None = None
+    command: int | None = None
     runs: Path | None = None
+    written: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Reader(Protocol):

@@ -125,6 +125,15 @@ def find_named_file(name: str, source: Source) -> Path | None:
     return None
 
 
+def read_if_found(name: str, source: Source) -> Raw | None:
+    """What is in a file that the source names or writes itself; None if it is not here."""
+    written = source.written.get(PureWindowsPath(name).name)
+    if written is not None:
+        return parse_content(written.encode(), Path(name))
+    path = find_named_file(name, source)
+    return None if path is None else read_named_file(path, source.path.parent)
+
+
 def read_named_file(path: Path, within: Path | None) -> Raw:
     """What is in a file that another names, or the user. Raises RecipeError."""
     try:
@@ -138,17 +147,17 @@ def read_named_file(path: Path, within: Path | None) -> Raw:
 def with_dataset_file(config: ForeignConfig, source: Source) -> ForeignConfig:
     """With the datasets of the file that the user or the configuration names, if it is here."""
     named = config.options.get("dataset_config")
-    path = source.dataset
-    if path is None and named is not None and isinstance(named.value, str):
-        path = find_named_file(named.value, source)
-        if path is None:
+    raw = None if source.dataset is None else read_named_file(source.dataset, None)
+    if raw is None and named is not None and isinstance(named.value, str):
+        raw = read_if_found(named.value, source)
+        if raw is None:
             why = msg("not found: name the file with --dataset; its images and their settings are missing here")
             line = ImportedKey(key="dataset_config", value=named.value, fate="dropped", why=why)
             others = {name: given for name, given in config.options.items() if name != "dataset_config"}
             return replace(config, options=others, keys=(*config.keys, line), missing=(*config.missing, line))
-    if path is None:
+    if raw is None:
         return config
-    datasets, keys = read_dataset_tables(read_named_file(path, None if source.dataset else source.path.parent))
+    datasets, keys = read_dataset_tables(raw)
     return replace(config, datasets=datasets, keys=(*config.keys, *keys))
 
 

@@ -53,20 +53,15 @@ def create_recipe_file(path: Path, text: str, other: Message | None = None) -> N
 
     Raises MachineError when the file exists or cannot be written.
     """
-    create_new_file(path, text.encode(), other)
-    write_recipe_schema(path.parent)
-
-
-def create_new_file(path: Path, data: bytes, other: Message | None = None) -> None:
-    """Raises MachineError when the file exists or cannot be written, with ``other`` as how to choose another."""
     try:
-        create_bytes(path, data)
+        create_bytes(path, text.encode())
     except FileExistsError as error:
         hint = other or msg("choose another file")
         raise MachineError(msg("{path} already exists and was not changed", path=str(path)), hint) from error
     except OSError as error:
         said = msg("cannot write {path}: {why}", path=str(path), why=literal(error.strerror or str(error)))
         raise disk_error(error, said, msg("choose a folder you can write to")) from error
+    write_recipe_schema(path.parent)
 
 
 def _is_table(key: str, value: object) -> bool:

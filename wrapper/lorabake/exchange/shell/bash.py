@@ -3,358 +3,242 @@
 from __future__ import annotations
 
 import re
-import shlex
-from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase, translate
+from typing import Any
 
 from lorabake.exchange.convert import to_number
-from lorabake.exchange.shell.statements import (
-    Dialect,
-    ReadScript,
-    compute,
-    expand,
-    join_both,
-    join_either,
-    negate,
-    refuse_size,
-    split_statements,
+from lorabake.exchange.shell.bash_syntax import (
+    DECLARING,
+    READING,
+    Assignment,
+    Match,
+    Parser,
+    Part,
+    Simple,
+    Test,
+    Word,
+    read_quoted,
 )
+from lorabake.exchange.shell.script import Loop, Runner, Status, Step, Value, check_size
+from lorabake.exchange.shell.sums import compute, join_both, join_either, negate
 
-Values = Mapping[str, str | list[str]]
-_DECLARING = ("export", "local", "readonly", "declare", "typeset")
-_READING = ("read", "unset", "mapfile", "readarray", "let")
-_ASSIGNMENT = re.compile(rf"(?:(?:{'|'.join(_DECLARING)})(?:\s+-\w+)*\s+)?([A-Za-z_]\w*)(\+?)=(.*)", re.DOTALL)
-_VARIABLE = re.compile(
-    r"\$\(\((?P<sum>[^()]*)\)\)|\$\{(?P<array>\w+)\[[@*]\]\}"
-    r"|\$\{(?P<braced>\w+)(?:(?P<colon>:?)[-=](?P<default>[^}]*))?\}|\$(?P<plain>[A-Za-z_]\w*)"
-)
-_WHOLE_ARRAY = re.compile(r'"\$\{(\w+)\[@\]\}"')
-_LEADING_WORD = re.compile(r"(then|else|do)\b\s*")
-_FUNCTION = re.compile(r"(?:function\s+([\w-]+)\s*(?:\(\s*\))?|([\w-]+)\s*\(\s*\))\s*(\{?)\s*(.*)", re.DOTALL)
-_CASE = re.compile(r"case\s+(\S+)\s+in\b\s*(.*)", re.DOTALL)
-_ARM = re.compile(r"\(?([^()\s=]*)\)\s*(.*)", re.DOTALL)
-_LOOP = re.compile(r"(for|select)\s+(\w+)\s+in\b(.*)", re.DOTALL)
-_HERE = re.compile(r"(?<![<(\d])<<-?\s*([\"']?)([A-Za-z_]\w*)\1")
-_BASH = Dialect(escape="\\", separators="\n;&|", brackets="()[]")
-_MAX_DEPTH = 8  # of functions that call one another
+_VARIABLE = re.compile(r"(?P<length>#?)(?P<name>\w+|[@*#?$!-])(?:\[(?P<index>[^\]]*)\])?(?P<rest>.*)", re.DOTALL)
+_DEFAULT = re.compile(r"(:?)([-=?+])(.*)", re.DOTALL)
+_CUT = re.compile(r"(##?|%%?)(.*)", re.DOTALL)
+_REPLACED = re.compile(r"/(/?)([^/]+)(?:/(.*))?", re.DOTALL)
+_OWN_FOLDER = re.compile(r"\bdirname\b.*(?:\$0|BASH_SOURCE)")
+_SET_BEFORE = re.compile(r"[A-Za-z_]\w*=")
 
 
-class Part(NamedTuple):
-    """A statement of a line, and what stands before it: nothing, && or ||, or | of a pipe."""
-
-    line: int
-    joint: str
-    text: str
-
-
-Chain = list[Part]
-
-
-def read_bash_commands(text: str, environment: Mapping[str, str]) -> ReadScript:
+def read_bash_commands(text: str, variables: Mapping[str, Value]) -> Runner:
     """Every command in a branch that is taken. Functions are run where they are called."""
-    script = ReadScript(dict(environment))
-    _Bash(script).run(_list_chains(_remove_documents(text)), 0)
+    parser = Parser(text)
+    script = _Bash(variables)
+    script.run(parser.parse())
+    script.unclosed = parser.unclosed
     return script
 
 
-def _remove_documents(text: str) -> str:
-    """Without the lines of here-documents, which are no commands."""
-    if "<<" not in text:
-        return text
-    kept, until = list[str](), ""
-    for line in text.split("\n"):
-        if until:
-            kept.append("")
-            until = "" if line.strip() == until else until
-            continue
-        kept.append(line)
-        found = None if line.lstrip().startswith("#") else _HERE.search(line)
-        until = found[2] if found else ""
-    return "\n".join(kept)
-
-
-def _list_chains(text: str) -> list[Chain]:
-    chains, parts, joint, before = list[Chain](), Chain(), "", ""
-    for line, statement, end in split_statements(text, _BASH):
-        if statement:
-            if joint == "&" and parts:
-                chains.append(parts)
-                parts, joint = Chain(), ""
-            parts.append(Part(line, joint if parts else "", statement))
-            joint = ""
-        if end in ("&", "|"):
-            joint += end
-        elif statement or not joint or end != "\n":
-            if parts:
-                chains.append(parts)
-            parts, joint = Chain(), ""
-        if end == before == ";" and not statement:
-            chains.append([Part(line, "", ";;")])
-        before = end
-    return [*chains, parts] if parts else chains
-
-
-class _Bash:
-    """One script that is being read."""
-
-    def __init__(self, script: ReadScript) -> None:
-        self.script = script
-        self.functions: dict[str, list[Chain]] = {}
-        self.ended = False
-
-    def run(self, chains: Sequence[Chain], depth: int) -> None:
-        at = 0
-        while at < len(chains) and not self.ended:
-            chain = chains[at]
-            at += 1
-            header = _FUNCTION.fullmatch(chain[0].text)
-            if header is not None and (header[3] or (at < len(chains) and chains[at][0].text.startswith("{"))):
-                body, at = _cut_body(chains, at - 1, header)
-                self.functions[header[1] or header[2]] = body
-            else:
-                self._run_chain(chain, depth)
-
-    def _run_chain(self, chain: Chain, depth: int) -> None:
-        line, _, text = chain[0]
-        while (leading := _LEADING_WORD.match(text)) is not None:
-            if leading[1] == "else":
-                self.script.turn(holds=True, text="")
-            text = text[leading.end() :].strip()
-        text = text.removeprefix("{ ").strip()
-        chain = [Part(line, "", text), *chain[1:]] if text else chain[1:]
-        word = text.split(None, 1)[0] if text else ""
-        if word in {"fi", "done", "esac"}:
-            self.script.close()
-        elif word in {"if", "elif", "while", "until"}:
-            condition = [Part(line, "", text[len(word) :].strip()), *chain[1:]]
-            self._open_condition(word, condition)
-        elif word in {"for", "select"}:
-            self._open_loop(text)
-        elif (case := _CASE.fullmatch(text)) is not None:
-            subject = "".join(expand_words(case[1], self.script.variables))
-            self.script.enter(holds=False, text=text, kind="case", target=subject)
-            if case[2]:
-                self._run_arm([Part(line, "", case[2]), *chain[1:]], depth)
-        else:
-            self._run_arm(chain, depth)
-
-    def _open_condition(self, word: str, condition: Chain) -> None:
-        holds = self._answer_list(condition)
-        shown = " ".join(f"{part.joint} {part.text}" for part in condition)
-        if word == "elif":
-            self.script.turn(holds, shown)
-        else:
-            self.script.enter(negate(holds) if word == "until" else holds, shown)
-
-    def _open_loop(self, text: str) -> None:
-        """A loop over one value is run with it; over several, what it sets is in doubt."""
-        loop = _LOOP.fullmatch(text)
-        if loop is None:
-            self.script.enter(None, text)
-            return
-        items = expand_words(loop[3], self.script.variables)
-        certain = len(items) < 2 and not any("$" in item or "`" in item or "*" in item for item in items)
-        self.script.enter(bool(items) if certain else None, text)
-        if self.script.is_run():
-            self.script.variables.pop(loop[2], None)
-            if certain and items:
-                self.script.set_variable(loop[2], items[0])
-
-    def _run_arm(self, chain: Chain, depth: int) -> None:
-        """Commands; in a case they may begin with a pattern."""
-        last = self.script.branches[-1] if self.script.branches else None
-        if not chain or last is None or last.kind != "case":
-            self._run_list(chain, depth)
-            return
-        if chain[0].text == ";;":
-            last.run = last.maybe = False
-            return
-        at = next((at for at, part in enumerate(chain) if at == 0 or part.joint == "|"), 0)
-        while at < len(chain) and _ARM.fullmatch(chain[at].text) is None and chain[at : at + 2][-1].joint == "|":
-            at += 1
-        arm = _ARM.fullmatch(chain[at].text) if at < len(chain) else None
-        if arm is None:
-            self._run_list(chain, depth)
-            return
-        patterns = [part.text.lstrip("(").strip("\"'") for part in chain[:at]] + [arm[1].strip("\"'")]
-        unknown = "$" in last.target or "`" in last.target
-        holds = True if "*" in patterns else None if unknown else any(fnmatchcase(last.target, p) for p in patterns)
-        self.script.turn(holds, f"case {last.target}")
-        rest = [Part(chain[at].line, "", arm[2]), *chain[at + 1 :]] if arm[2] else chain[at + 1 :]
-        if rest:
-            self._run_list(rest, depth)
-
-    def _run_list(self, chain: Chain, depth: int) -> None:
-        """Commands with && and || between them. One that is no condition is expected to succeed."""
-        status: bool | None = True
-        shown, assumed = "", False
-        for part in chain:
-            if (part.joint == "&&" and status is False) or (part.joint == "||" and status is True and not assumed):
-                continue
-            answer = self._answer(part.text)
-            if answer is not None:
-                mine, shown, assumed = answer[0], part.text, False
-                status = mine if part.joint not in {"&&", "||"} or status is not None else None
-                continue
-            doubtful = part.joint in {"&&", "||"} and status is None
-            skipped = part.joint == "||" and assumed
-            if doubtful or skipped:
-                self.script.enter(None, shown, taken=not skipped)
-            self._run_command(part.line, part.text, depth)
-            if doubtful or skipped:
-                self.script.close()
-            if not doubtful and not skipped:
-                status, assumed, shown = True, True, part.text
-
-    def _answer_list(self, chain: Chain) -> bool | None:
-        holds: bool | None = True
-        for part in chain:
-            answer = self._answer(part.text)
-            mine = answer[0] if answer else None
-            if part.joint == "||":
-                holds = join_either(holds, mine)
-            else:
-                holds = join_both(holds, mine) if part.joint in {"", "&&"} else None
-        return holds
-
-    def _answer(self, text: str) -> tuple[bool | None] | None:
-        """The value of a condition in a tuple; None for any other command."""
-        if text.startswith("! "):
-            inner = self._answer(text[2:].strip())
-            return None if inner is None else (negate(inner[0]),)
-        if text.startswith("((") and text.endswith("))"):
-            for name in re.findall(r"(\w+)\s*(?:[-+*/%]?=(?!=)|\+\+|--)", text):
-                self.script.set_variable(name, None)
-            found = compute(self._fill_sum(text[2:-2]))
-            return (None if found is None else bool(found),)
-        word = text.split(None, 1)[0] if text else ""
-        if word in {"true", ":", "false"}:
-            return (word != "false",)
-        if word not in {"[", "[[", "test"}:
-            return None
-        words = expand_words(text, self.script.variables)[1:]
-        return (_Condition(words[:-1] if words[-1:] in (["]"], ["]]"]) else words).read(),)
-
-    def _fill_sum(self, text: str) -> str:
-        return _fill_sum(text, self.script.variables)
-
-    def _run_command(self, line: int, statement: str, depth: int) -> None:
-        running = self.script.is_run()
-        assignment = _ASSIGNMENT.fullmatch(statement)
-        if assignment is not None and self._is_alone(assignment[3]):
-            if running:
+class _Bash(Runner):
+    def run_step(self, step: Step) -> Status:
+        content = step.content
+        if isinstance(content, Test):
+            return self._answer_test(content, step.names)
+        assert isinstance(content, Simple)  # noqa: S101 - as the parser makes it
+        words = self.expand(content.words)
+        name = words[0] if words else ""
+        if not words or name in DECLARING:
+            for assignment in content.assignments:
                 self._assign(assignment)
-            else:
-                self.script.note(assignment[1])
+        if name in {"[", "test", "true", ":", "false"}:
+            return _answer_command(words)
+        if name in READING:
+            for each in words[1:]:
+                self.set_variable(each.partition("=")[0], None)
+        elif name not in DECLARING:
+            self._run_command(step.line, words, content)
+        return "expected"
+
+    def _run_command(self, line: int, words: list[str], content: Simple) -> None:
+        while words and (words[0] == "%" or _SET_BEFORE.match(words[0])):
+            words.pop(0)  # a variable for this command alone, as env and a variable that contains it have it
+        if not words:
             return
-        if not running:
-            return
-        words = expand_words(statement.lstrip("!%"), self.script.variables)
-        if words and (words[0] in _DECLARING or words[0] in _READING):
-            self._declare(words)
-            return
-        while words and re.match(r"[A-Za-z_]\w*=", words[0]):
-            words.pop(0)  # a variable for this command alone
-        if not words or words[0] in {"}", "{", ";;"}:
-            return
-        if words[0] == "exit":
-            self.ended = self.script.is_sure()
-        elif words[0] in self.functions:
-            if depth >= _MAX_DEPTH:
-                refuse_size()
-            self.run(self.functions[words[0]], depth + 1)
+        words[0] = words[0].lstrip("!%") or words[0]  # of a notebook
+        function = self.find_function(words[0])
+        if words[0] in {"exit", "return"}:
+            self.stop(words[0])
+        elif function is not None:
+            arguments: dict[str, Value] = {str(number): word for number, word in enumerate(words[1:10], 1)}
+            self.call(function, {**dict.fromkeys("123456789", ""), **arguments, "@": words[1:], "*": words[1:]})
         else:
-            self.script.add_command(line, words)
+            if content.document is not None and content.target:
+                self.written["".join(self.expand([content.target]))] = self._fill(content.document.body)
+            self.add_command(line, words)
 
-    def _declare(self, words: Sequence[str]) -> None:
-        """Several variables at once, or some that a program or a person sets."""
-        for name, equals, value in (word.partition("=") for word in words[1:]):
-            if words[0] in _READING:
-                self.script.set_variable(name, None)
-            elif equals:
-                self.script.set_variable(name, value)
+    def answer(self, condition: Any) -> bool | None:
+        if isinstance(condition, Match):
+            return self._answer_match(condition)
+        until, nodes = condition
+        status = self.run(nodes)
+        holds = None if status == "expected" else status
+        return negate(holds) if until else holds
 
-    def _is_alone(self, value: str) -> bool:
-        """Whether nothing but a value follows the name, so that it is no variable for one command alone."""
-        if value.startswith("(") or re.fullmatch(r'"?(\$\([^()]*\)|`[^`]*`)"?', value):
+    def _answer_match(self, match: Match) -> bool | None:
+        subject = self._fill(match.subject)
+        patterns = ["".join(self.expand([pattern])) for pattern in match.patterns]
+        if "*" in patterns:
             return True
-        return len(expand_words(value, self.script.variables)) <= 1
+        return None if "$" in subject or "`" in subject else any(fnmatchcase(subject, each) for each in patterns)
 
-    def _assign(self, assignment: re.Match[str]) -> None:
-        name, added, value = assignment[1], assignment[2], assignment[3].strip()
-        before = self.script.variables.get(name)
-        if value.startswith("("):
-            items = expand_words(value[1:].removesuffix(")"), self.script.variables)
+    def _answer_test(self, test: Test, names: Iterable[str]) -> bool | None:
+        if test.total is None:
+            return _Condition(self.expand(test.words, split=False)).read()
+        for name in names:
+            self.set_variable(name, None)
+        found = self._compute(test.total)
+        return None if found is None else bool(found)
+
+    def list_values(self, loop: Loop) -> list[str] | None:
+        if loop.values is None:
+            return None
+        found = self.expand(loop.values)
+        return None if any(sign in word for word in found for sign in "$`*") else found
+
+    def _assign(self, assignment: Assignment) -> None:
+        name, added, value = assignment
+        before = self.variables.get(name)
+        if isinstance(value, list):
+            items = self.expand(value)
             old = [before] if isinstance(before, str) and before else before if isinstance(before, list) else []
-            self.script.set_variable(name, [*old, *items] if added else items)
+            self.set_variable(name, [*old, *items] if added else items)
             return
-        text = "".join(expand_words(value, self.script.variables))
-        if re.search(r"\$\((?!\()|`", value):  # what another program prints
-            self.script.set_variable(name, None)
+        text = self._fill(value, assigned=True)
+        if any(part.kind == "output" and part.written in text for part in value):  # what another program prints
+            self.set_variable(name, None)
         elif added and isinstance(before, list):
-            self.script.set_variable(name, [f"{before[0] if before else ''}{text}", *before[1:]])
+            self.set_variable(name, [f"{before[0] if before else ''}{text}", *before[1:]])
         else:
-            self.script.set_variable(name, f"{before or ''}{text}" if added else text)
+            self.set_variable(name, f"{before or ''}{text}" if added else text)
+
+    def expand(self, words: Iterable[Word], *, split: bool = True) -> list[str]:
+        """Words with the values of their variables; an unknown one stays as it is written."""
+        found, size = list[str](), 0
+        for word in words:
+            fields = list(self._split(word)) if split else [self._fill(word)]
+            found += fields
+            size += sum(map(len, fields)) + len(fields)
+            check_size(size)
+        return found
+
+    def _split(self, word: Word) -> Iterable[str]:
+        """A variable outside quotes is split at blanks, an array into its items."""
+        current: str | None = None
+        for number, part in enumerate(word):
+            value = self._evaluate(part, first=number == 0)
+            if part.quoted or part.kind == "text":
+                items = value if isinstance(value, list) else [value]
+                current = None if not items and not current else current
+            else:
+                text = " ".join(value) if isinstance(value, list) else value
+                items = text.split()
+                if current is not None and text[:1].isspace():
+                    yield current
+                    current = None
+            for at, item in enumerate(items):
+                if at and current is not None:
+                    yield current
+                    current = None
+                current = f"{current or ''}{item}"
+        if current is not None:
+            yield current
+
+    def _fill(self, word: Word, *, assigned: bool = False) -> str:
+        """A word as one text."""
+        parts, size = list[str](), 0
+        for number, part in enumerate(word):
+            value = self._evaluate(part, first=number == 0 and (assigned or not part.quoted))
+            parts.append(" ".join(value) if isinstance(value, list) else value)
+            size += len(parts[-1])
+            check_size(size)
+        return "".join(parts)
+
+    def _evaluate(self, part: Part, *, first: bool) -> Value:
+        match part.kind:
+            case "variable":
+                return self._read_variable(part)
+            case "sum":
+                found = self._compute(part.value)
+                return part.written if found is None else str(found)
+            case "output":
+                return "." if _OWN_FOLDER.search(part.value) else part.written
+            case "text":
+                home = self.variables.get("HOME")
+                in_home = first and not part.quoted and re.match(r"~(?=/|\Z)", part.value) and isinstance(home, str)
+                return f"{home}{part.value[1:]}" if in_home else part.value
+
+    def _read_variable(self, part: Part) -> Value:
+        found = _VARIABLE.fullmatch(part.value)
+        if found is None:
+            return part.written
+        name, rest, index = found["name"], found["rest"], found["index"]
+        value = self.variables.get(name)
+        if isinstance(value, list):
+            if index is None and name not in {"@", "*"}:
+                value = value[0] if value else ""
+            elif index is not None and index not in {"@", "*"}:
+                number = to_number(index)
+                value = value[number] if isinstance(number, int) and 0 <= number < len(value) else None
+            elif part.quoted and "*" in {name, index}:
+                value = " ".join(value)
+        if default := _DEFAULT.fullmatch(rest):
+            return self._use_default(name, value, default)
+        if value is None:
+            return part.written
+        if found["length"]:
+            return str(len(value))
+        return _change(value, rest, part.written) if rest else value
+
+    def _use_default(self, name: str, value: Value | None, default: re.Match[str]) -> Value:
+        given = value is not None and not (default[1] and not value)
+        if default[2] == "+":
+            return self._fill(read_quoted(default[3])) if given else ""
+        if given or (value is None and default[2] == "?"):
+            return value if value is not None else f"${{{name}}}"
+        text = self._fill(read_quoted(default[3]))
+        if default[2] == "=":
+            self.set_variable(name, text)
+        return text
+
+    def _compute(self, text: str) -> int | None:
+        def fill(each: re.Match[str]) -> str:
+            value = self.variables.get(each[1])
+            return value[:40] if isinstance(value, str) else each[0]
+
+        return compute(re.sub(r"\$?\{?([A-Za-z_]\w*)\}?", fill, text[:500]))
 
 
-def _cut_body(chains: Sequence[Chain], at: int, header: re.Match[str]) -> tuple[list[Chain], int]:
-    """The commands of a function, and where the script goes on."""
-    line = chains[at][0].line
-    first = [Part(line, "", header[4]), *chains[at][1:]] if header[4] else chains[at][1:]
-    depth = 1 if header[3] else 0
-    body, at = [first] if first else [], at + 1
-    while at < len(chains):
-        text = chains[at][0].text
-        inner = _FUNCTION.fullmatch(text)
-        depth += text.startswith("{") or (inner is not None and inner[3] == "{")
-        if text.startswith("}"):
-            depth -= 1
-            if depth <= 0:
-                return body, at + 1
-        rest = text.removeprefix("{").strip() if not header[3] and not body else text
-        body.append([Part(chains[at][0].line, "", rest), *chains[at][1:]])
-        at += 1
-    return body, at
+def _change(value: Value, rest: str, written: str) -> Value:
+    """What is left of a value after %, # or /; as it is written after anything else."""
+    if isinstance(value, list):
+        return written
+    if cut := _CUT.fullmatch(rest):
+        pattern = re.compile(translate(cut[2].strip("\"'")))
+        sizes = list(range(min(len(value), 4096) + 1))[:: -1 if len(cut[1]) == 2 else 1]
+        if cut[1][0] == "#":
+            return next((value[size:] for size in sizes if pattern.match(value[:size])), value)
+        return next((value[: len(value) - size] for size in sizes if pattern.match(value[len(value) - size :])), value)
+    if (replaced := _REPLACED.fullmatch(rest)) and re.search(r"[*?\[$]", rest) is None:
+        return value.replace(replaced[2], replaced[3] or "", -1 if replaced[1] else 1)
+    return written
 
 
-def expand_words(text: str, variables: Values) -> list[str]:
-    """The words of a statement, with the values of its variables; an unknown one stays as it is written."""
-    text = expand(_WHOLE_ARRAY, lambda each: _join(variables.get(each[1], []), quoted=True), text)
-    parts = re.split(r"('[^']*')", text)
-    expanded = "".join(part if part.startswith("'") else _expand(part, variables) for part in parts)
-    try:
-        return shlex.split(expanded, comments=True)
-    except ValueError:  # a quote without an end
-        return expanded.split()
-
-
-def _expand(text: str, variables: Values) -> str:
-    def fill(each: re.Match[str]) -> str:
-        if each["sum"] is not None:
-            found = compute(_fill_sum(each["sum"], variables))
-            return each[0] if found is None else str(found)
-        name = each["array"] or each["braced"] or each["plain"]
-        if name in variables and not (each["colon"] and not variables[name]):
-            return _join(variables[name], quoted=False)
-        return each["default"] if each["default"] is not None else each[0]
-
-    return expand(_VARIABLE, fill, text)
-
-
-def _fill_sum(text: str, variables: Values) -> str:
-    def fill(each: re.Match[str]) -> str:
-        value = variables.get(each[1], each[0])
-        return value if isinstance(value, str) else each[0]
-
-    return expand(re.compile(r"\$?\{?([A-Za-z_]\w*)\}?"), fill, text)
-
-
-def _join(value: str | Sequence[str], *, quoted: bool) -> str:
-    """A value within a text that is split at blanks afterwards, as an unquoted variable is."""
-    if isinstance(value, str):
-        return re.sub(r'(["\\])', r"\\\1", value)
-    return shlex.join(value) if quoted else " ".join(value)
+def _answer_command(words: Sequence[str]) -> bool | None:
+    """Of true, false, test and [."""
+    if words[0] in {"true", ":", "false"}:
+        return words[0] != "false"
+    return _Condition(list(words[1:-1] if words[-1] == "]" else words[1:])).read()
 
 
 class _Condition:

@@ -6,7 +6,9 @@ import re
 from collections.abc import Mapping
 
 from lorabake.exchange.convert import to_number
-from lorabake.exchange.shell.statements import MAX_KIB, Branch, ReadScript, compute, expand, negate, refuse_size
+from lorabake.exchange.shell.script import MAX_KIB, Value, refuse_size
+from lorabake.exchange.shell.statements import Branch, ReadScript, expand
+from lorabake.exchange.shell.sums import compute, negate
 
 _COMMENT = re.compile(r"\s*@?(rem\b|::)", re.IGNORECASE)
 _WORD = re.compile(r'(?:[^\s"]|"[^"]*"?)+')
@@ -22,7 +24,7 @@ _ORDERS = {"==": (0,), "equ": (0,), "neq": (-1, 1), "lss": (-1,), "leq": (-1, 0)
 _MAX_SCRIPT = 1 << 20  # characters
 
 
-def read_batch_commands(text: str, environment: Mapping[str, str]) -> ReadScript:
+def read_batch_commands(text: str, environment: Mapping[str, Value]) -> ReadScript:
     """Every command in a branch that is taken."""
     if len(text) > _MAX_SCRIPT:
         refuse_size()

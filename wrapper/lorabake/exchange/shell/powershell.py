@@ -7,18 +7,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 from lorabake.exchange.convert import to_number
+from lorabake.exchange.shell.script import Value, refuse_size
 from lorabake.exchange.shell.statements import (
     Branch,
     Dialect,
     ReadScript,
     Statement,
     expand,
-    join_both,
-    join_either,
-    negate,
-    refuse_size,
     split_statements,
 )
+from lorabake.exchange.shell.sums import join_both, join_either, negate
 
 Variables = dict[str, str | list[str]]
 _POWERSHELL = Dialect(escape="`", separators="\n;|", blocks="{}", brackets="()[]")
@@ -40,7 +38,7 @@ _RUN_ONCE = ("", "&", ".", "try", "finally", "do", "begin", "process", "end")
 _MAX_DEPTH = 8  # of functions that call one another
 
 
-def read_powershell_commands(text: str, environment: Mapping[str, str]) -> ReadScript:
+def read_powershell_commands(text: str, environment: Mapping[str, Value]) -> ReadScript:
     """Every command in a branch that is taken. Functions are run where they are called."""
     script = ReadScript({name.lower(): value for name, value in environment.items()})
     statements = [each for each in split_statements(_remove_comments(text), _POWERSHELL) if each.text]
@@ -201,7 +199,7 @@ def _list_words(statement: str, variables: Variables) -> Iterator[str]:
         if isinstance(value, list):
             yield from value
         else:
-            yield _to_text(token, variables)
+            yield from filter(None, [_to_text(token.removesuffix(","), variables)])  # of a list of several
 
 
 def _evaluate(expression: str, variables: Variables) -> str | list[str]:

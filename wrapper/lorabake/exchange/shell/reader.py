@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, cast
 
@@ -11,10 +11,11 @@ from lorabake.errors import RecipeError
 from lorabake.exchange.command_line import read_arguments, read_launch_arguments
 from lorabake.exchange.convert import show_value
 from lorabake.exchange.foreign import ForeignConfig, Given, Source
-from lorabake.exchange.sd_toml import find_named_file, read_named_file, read_sections, with_dataset_file
+from lorabake.exchange.sd_toml import read_if_found, read_sections, with_dataset_file
 from lorabake.exchange.shell.bash import read_bash_commands
 from lorabake.exchange.shell.batch import read_batch_commands
 from lorabake.exchange.shell.powershell import read_powershell_commands
+from lorabake.exchange.shell.script import Runner, Value
 from lorabake.exchange.shell.statements import ReadScript
 from lorabake.recipe.foreign import decode_text
 from lorabake_schemas.families.registry import list_scripts
@@ -23,9 +24,24 @@ from lorabake_schemas.messages import msg
 from lorabake_schemas.secrets import hide_secrets, is_secret
 
 _SCRIPT = re.compile(r"[\w.-]{1,100}\.py")
+_NO_TYPOGRAPHY = {0xA0: " ", 0x200B: None, 0xFEFF: None}
+_QUOTED = re.compile(
+    r"(?<=[\s=])[\u201c\u201d\u2018\u2019]([^\u201c-\u201d\u2018\u2019\"'\n]*)[\u201c\u201d\u2018\u2019](?=\s|$)"
+)
+_DASHES = re.compile(r"(?<=\s)[\u2013\u2014]{1,2}(?=[a-z]+[a-z_0-9]*[=\s])")
+_FENCE = re.compile(r"^[ \t]*(?:```|~~~)[^\n]*$", re.MULTILINE)
+_WINDOWS_PATH = re.compile(r"\.py\b[^\n]*[ =][A-Za-z]:\\(?!\s)")
+# What starts a Python script, and what only writes its name.
+_STARTING = re.compile(
+    r"(?:^|[\\/.])(?:python[\d.]*w?|py|accelerate|launch|torchrun|deepspeed|srun|ipython)(?:\.exe)?$|[$%!{]",
+    re.IGNORECASE,
+)
+_PRINTING = ("echo", "printf", "print", "write-host", "write-output", "cat", "ls", "grep")
+_MAX_NESTED, _MAX_LISTED = 2, 8
 _REDIRECTION = re.compile(r"\d?>{1,2}(&\d)?.*|<.*")
-_UNSET = re.compile(r"\$\{?(?:env:)?(\w+)|%(\w+)(?::[^%]*)?%|%([0-9*])\b|%(~\w+)|[$<]\(|`")
+_UNSET = re.compile(r"\$\{?(?:env:)?(\w+)|%(\w+)(?::[^%]*)?%|^\{(\w+)\}$|%([0-9*])\b|%(~\w+)|[$<]\(|`")
 _NOT_COMPUTED = msg("only a shell can tell what this becomes")
+ReadText = Callable[[str, Mapping[str, Value]], ReadScript | Runner]
 _PROGRAM = msg("sd-scripts' command line")
 
 
@@ -43,12 +59,12 @@ def read_shell(source: Source) -> ForeignConfig:
 
     Raises RecipeError if there is none or several, or if it starts another script than sd-scripts' for LoRAs.
     """
-    text = decode_text(source.content)
+    text = _read_text(source)
     read = _find_dialect(text, source.path.suffix.lower())
-    environment = {"HOME": source.home} if source.home else {}
+    environment: dict[str, Value] = {"HOME": source.home} if source.home else {}
     script = read(text, environment)
-    launches = [launch for line, words in script.commands if (launch := find_launch(line, words))]
-    launch = _choose(launches, source, text)
+    launch = _choose(list(_list_launches(script, read, _MAX_NESTED)), source, text)
+    source = replace(source, written={re.split(r"[\\/]", name)[-1]: text for name, text in script.written.items()})
     found = read_arguments(launch.words)
     config = ForeignConfig(
         format="shell",
@@ -63,13 +79,27 @@ def read_shell(source: Source) -> ForeignConfig:
     return with_dataset_file(_with_config_file(config, source), source)
 
 
-def _find_dialect(text: str, suffix: str) -> Callable[[str, Mapping[str, str]], ReadScript]:
-    """By the file's extension, else by how lines are continued."""
-    named = {".sh": read_bash_commands, ".bash": read_bash_commands, ".ps1": read_powershell_commands}
+def _read_text(source: Source) -> str:
+    """Without the typographic signs of a web page where options are, and of a document only its code."""
+    text = decode_text(source.content).translate(_NO_TYPOGRAPHY)
+    text = _DASHES.sub("--", text)
+    text = "\n".join(_QUOTED.sub(r'"\1"', line) if " --" in line else line for line in text.split("\n"))
+    if source.path.suffix.lower() in {".md", ".txt", ""} and len(parts := _FENCE.split(text)) > 2:
+        return "".join(part if number % 2 else "\n" * part.count("\n") for number, part in enumerate(parts))
+    return text
+
+
+def _find_dialect(text: str, suffix: str) -> ReadText:
+    """By the file's extension, else by how lines are continued and by Windows' paths."""
+    named: dict[str, ReadText] = {
+        ".sh": read_bash_commands,
+        ".bash": read_bash_commands,
+        ".ps1": read_powershell_commands,
+    }
     named |= {".bat": read_batch_commands, ".cmd": read_batch_commands}
     if suffix in named:
         return named[suffix]
-    if re.search(r"\^[ \t]*\r?\n", text):
+    if re.search(r"\^[ \t]*\r?\n", text) or _WINDOWS_PATH.search(text):
         return read_batch_commands
     return (
         read_powershell_commands
@@ -78,10 +108,24 @@ def _find_dialect(text: str, suffix: str) -> Callable[[str, Mapping[str, str]], 
     )
 
 
+def _list_launches(script: ReadScript | Runner, read: ReadText, depth: int) -> Iterator[Launch]:
+    """Of the commands, and of those that are an argument of another one, as of ``bash -c``."""
+    for line, words in script.commands:
+        if not words or words[0].lower() in _PRINTING:
+            continue
+        if launch := find_launch(line, words):
+            yield launch
+            continue
+        for word in words if depth else ():
+            if " " in word.strip() and _SCRIPT.search(word):
+                inner = _list_launches(read(word, script.variables), read, depth - 1)
+                yield from (launch._replace(line=line) for launch in inner)
+
+
 def find_launch(line: int, words: Sequence[str]) -> Launch | None:
     """A command as one that trains; None for any other."""
     at = next((at for at, word in enumerate(words) if _is_script(word)), None)
-    if at is None:
+    if at is None or not (at == 0 or any(_STARTING.search(word) for word in words[:at])):
         return None
     start = next((number + 1 for number, word in enumerate(words[:at]) if word.rpartition(".")[2] == "launch"), at)
     script, rest = re.split(r"[\\/]", words[at])[-1], list(words[at + 1 :])
@@ -96,12 +140,14 @@ def _is_script(word: str) -> bool:
 
 def _choose(launches: Sequence[Launch], source: Source, text: str) -> Launch:
     ours = [launch for launch in launches if launch.script in list_scripts()]
-    if len(ours) == 1:
-        return ours[0]
+    number = source.command or (1 if len(ours) == 1 else 0)
+    if 0 < number <= len(ours):
+        return ours[number - 1]
     if ours:
-        lines = ", ".join(str(launch.line) for launch in ours)
-        said = msg("{path} has several training commands, in lines {lines}", path=source.path, lines=lines)
-        raise RecipeError(said, hint=msg("put one of them into a file, and import that"))
+        common = set.intersection(*({*launch.words} for launch in ours))
+        shown = "; ".join(_show_launch(number, launch, common) for number, launch in enumerate(ours[:_MAX_LISTED], 1))
+        said = msg("{path} has several training commands: {commands}", path=source.path, commands=shown)
+        raise RecipeError(said, hint=msg("choose one of the {count}: --command NUMBER", count=len(ours)))
     if launches:
         names = ", ".join(dict.fromkeys(launch.script for launch in launches))
         said = msg(
@@ -121,6 +167,14 @@ def _choose(launches: Sequence[Launch], source: Source, text: str) -> Launch:
         msg("{path} has no command with a training script of sd-scripts", path=source.path),
         hint=msg("lorabake reads commands with {scripts}", scripts=" / ".join(list_scripts())),
     )
+
+
+def _show_launch(number: int, launch: Launch, common: Collection[str]) -> str:
+    """Its number, its line, and what the others do not have."""
+    pairs = zip(("", *launch.words), launch.words, strict=False)
+    parts = (f"{before} {word}" if before.startswith("--") else word for before, word in pairs if word not in common)
+    own = hide_secrets(" ".join(parts))
+    return f"{number} ({show_value(f'line {launch.line}: {own}' if own else f'line {launch.line}')})"
 
 
 def _report_doubts(doubts: Mapping[str, Sequence[str]]) -> Iterator[ImportedKey]:
@@ -157,10 +211,10 @@ def _with_config_file(config: ForeignConfig, source: Source) -> ForeignConfig:
     named = config.options.get("config_file")
     if named is None or not isinstance(named.value, str):
         return config
-    path = find_named_file(named.value if named.value.endswith(".toml") else f"{named.value}.toml", source)
-    if path is None:
+    raw = read_if_found(named.value if named.value.endswith(".toml") else f"{named.value}.toml", source)
+    if raw is None:
         why = msg("not found next to this file or below it: its options are missing here")
         line = ImportedKey(key="--config_file", value=named.value, fate="dropped", why=why)
         return replace(config, keys=(*config.keys, line), missing=(*config.missing, line))
-    options, keys = read_sections(read_named_file(path, source.path.parent))
+    options, keys = read_sections(raw)
     return replace(config, options={**options, **config.options}, keys=(*config.keys, *keys))

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import ast
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
-from lorabake.errors import RecipeError
-from lorabake_schemas.messages import msg
+from lorabake.exchange.shell.script import MAX_KIB, Command, Value, refuse_size
 
-Command = tuple[int, list[str]]  # the line that it starts in, and its words
 _CONTINUED = "\x00"  # stands for a line end that continues the statement
-MAX_KIB = 64  # of a statement or a value, in 1024 characters
 _MAX_SCRIPT = 1 << 20  # characters
 _MAX_SET = 8 << 20  # characters of everything that is set and run
 _MAX_STEPS = 20_000
@@ -56,10 +52,11 @@ class ReadScript:
     """What a script does. ``doubts`` are the conditions that only a shell can answer, with the names of what is set
     under each."""
 
-    variables: dict[str, str | list[str]]
+    variables: dict[str, Value]
     commands: list[Command] = field(default_factory=list[Command])
     doubts: dict[str, list[str]] = field(default_factory=dict[str, list[str]])
     branches: list[Branch] = field(default_factory=list[Branch])
+    written: dict[str, str] = field(default_factory=dict[str, str])
     size: int = 0
     steps: int = 0
 
@@ -105,7 +102,7 @@ class ReadScript:
 
     def add_command(self, line: int, words: list[str]) -> None:
         self._count(words)
-        self.commands.append((line, words))
+        self.commands.append(Command(line, words))
         for word in words:
             if word.endswith(".py"):
                 self.note(re.split(r"[\\/]", word)[-1])
@@ -127,12 +124,6 @@ class ReadScript:
             refuse_size()
 
 
-def refuse_size() -> NoReturn:
-    """Raises RecipeError."""
-    said = msg("the script is too long, or makes a value of more than {size} KB", size=MAX_KIB)
-    raise RecipeError(said, hint=msg("write the training command with its values into a file, and import that"))
-
-
 def expand(pattern: re.Pattern[str], fill: Callable[[re.Match[str]], str], text: str) -> str:
     """``text`` with what ``fill`` gives for each match. Raises RecipeError above the size of a value."""
     parts, at, size = list[str](), 0, len(text)
@@ -144,71 +135,6 @@ def expand(pattern: re.Pattern[str], fill: Callable[[re.Match[str]], str], text:
         parts += [text[at : each.start()], value]
         at = each.end()
     return "".join([*parts, text[at:]])
-
-
-def compute(text: str) -> int | None:
-    """A calculation with whole numbers, as shells have it; None for anything else."""
-    if len(text) > 100 or re.fullmatch(r"[\d\s+*/%()<>=!-]+", text) is None:
-        return None
-    try:
-        return _compute(ast.parse(text.strip(), mode="eval").body)
-    except (SyntaxError, ValueError, ZeroDivisionError, RecursionError, MemoryError):
-        return None
-
-
-def _compute(node: ast.expr) -> int | None:
-    found: int | None = None
-    match node:
-        case ast.Constant(value=int() as value):
-            found = value
-        case ast.UnaryOp(op=ast.USub(), operand=operand):
-            inner = _compute(operand)
-            found = None if inner is None else -inner
-        case ast.BinOp(left=left, op=operator, right=right):
-            one, two = _compute(left), _compute(right)
-            found = None if one is None or two is None else _calculate(one, operator, two)
-        case ast.Compare(left=left, ops=[order], comparators=[right]):
-            one, two = _compute(left), _compute(right)
-            if one is not None and two is not None:
-                found = int((one > two) - (one < two) in _ORDERS.get(type(order), ()))
-        case _:
-            pass
-    return found if found is not None and abs(found) < 1 << 53 else None
-
-
-def _calculate(one: int, operator: ast.operator, two: int) -> int | None:
-    match operator:
-        case ast.Add():
-            return one + two
-        case ast.Sub():
-            return one - two
-        case ast.Mult():
-            return one * two
-        case ast.Div():
-            return abs(one) // abs(two) * (1 if (one < 0) == (two < 0) else -1)
-        case ast.Mod():
-            return abs(one) % abs(two) * (-1 if one < 0 else 1)
-        case _:
-            return None
-
-
-_ORDERS: dict[type[ast.cmpop], tuple[int, ...]] = {
-    ast.Eq: (0,), ast.NotEq: (-1, 1), ast.Lt: (-1,), ast.LtE: (-1, 0), ast.Gt: (1,), ast.GtE: (0, 1),
-}  # fmt: skip
-
-
-def join_both(one: bool | None, two: bool | None) -> bool | None:
-    """And, where None is unknown."""
-    return False if one is False or two is False else None if one is None or two is None else True
-
-
-def join_either(one: bool | None, two: bool | None) -> bool | None:
-    """Or, where None is unknown."""
-    return True if one is True or two is True else None if one is None or two is None else False
-
-
-def negate(holds: bool | None) -> bool | None:
-    return None if holds is None else not holds
 
 
 def split_statements(text: str, dialect: Dialect) -> Iterator[Statement]:

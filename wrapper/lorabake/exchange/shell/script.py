@@ -1,0 +1,288 @@
+"""What a script does: assignments, commands, conditions, loops and functions, whatever shell it is written for."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, NoReturn
+
+from lorabake.errors import RecipeError
+from lorabake_schemas.messages import msg
+
+MAX_KIB = 64  # of a statement or a value, in 1024 characters
+MAX_DEPTH = 60  # of blocks in one another
+_MAX_CALLS = 8  # of functions that call one another
+_MAX_SCRIPT = 1 << 20  # characters
+_MAX_SET = 8 << 20  # characters of everything that is set and run
+MAX_STEPS = 20_000
+
+Value = str | list[str]
+Status = bool | Literal["expected"] | None  # of a condition whether it holds; a command is expected to succeed
+
+
+class Command(NamedTuple):
+    """``line`` is where it starts."""
+
+    line: int
+    words: list[str]
+
+
+# What a step, a condition or a loop contains is its shell's own: only the runner of that shell reads it.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An assignment or a command. ``names`` are the variables that it sets and the scripts that it starts."""
+
+    line: int
+    content: Any
+    names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """A condition, None for ``else``, as it is shown in the report, and what is run if it holds."""
+
+    condition: Any
+    shown: str
+    body: Nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The first branch that holds is run. ``expected``: one that nobody can answer counts as true."""
+
+    branches: tuple[Branch, ...]
+    expected: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Loop:
+    """A body for each of some values. ``values`` is None where only a shell knows them."""
+
+    name: str
+    values: Any
+    shown: str
+    body: Nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    name: str
+    parameters: tuple[str, ...]
+    body: Nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    body: Nodes
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """Commands, each with && or || before it, the first with nothing or !."""
+
+    parts: tuple[tuple[str, Node], ...]
+    shown: str
+
+
+Node = Step | Choice | Loop | Function | Block | Chain
+Nodes = Sequence[Node]
+
+
+class Runner(ABC):
+    """Follows a script as far as the script itself decides what is run, and starts nothing.
+
+    ``doubts`` are the conditions that only a shell can answer, with the names of what depends on each; ``written`` are
+    the files that the script writes itself; ``unclosed`` is the line of a block without an end.
+    """
+
+    def __init__(self, variables: Mapping[str, Value]) -> None:
+        self.variables: dict[str, Value] = dict(variables)
+        self.commands: list[Command] = []
+        self.doubts: dict[str, list[str]] = {}
+        self.written: dict[str, str] = {}
+        self.unclosed: int | None = None
+        self.stopped = ""
+        self._functions: dict[str, Function] = {}
+        self._open: list[str] = []
+        self._size = self._steps = self._calls = 0
+
+    @abstractmethod
+    def run_step(self, step: Step) -> Status: ...
+
+    @abstractmethod
+    def answer(self, condition: Any) -> bool | None:
+        """Whether it holds; None where only a shell knows."""
+
+    @abstractmethod
+    def list_values(self, loop: Loop) -> list[str] | None:
+        """The values of a loop; None where only a shell knows them."""
+
+    def run(self, nodes: Nodes) -> Status:
+        """That of the last one."""
+        status: Status = "expected"
+        for node in nodes:
+            if self.stopped:
+                break
+            self._steps += 1
+            if self._steps > MAX_STEPS:
+                refuse_size()
+            status = self._run_node(node)
+        return status
+
+    def _run_node(self, node: Node) -> Status:
+        match node:
+            case Step(names=names):
+                self.note(names)
+                return self.run_step(node)
+            case Choice():
+                self._choose(node)
+            case Loop():
+                self._repeat(node)
+            case Function(name=name):
+                self._functions[name] = node
+            case Block(body=body):
+                return self.run(body)
+            case Chain():
+                return self._run_chain(node)
+        return "expected"
+
+    def _choose(self, choice: Choice) -> None:
+        doubt, done = "", False
+        for branch in choice.branches:
+            holds = True if branch.condition is None else self.answer(branch.condition)
+            if holds is False:
+                continue
+            if holds is None:
+                doubt = doubt or branch.shown
+            with self._doubting(doubt):
+                if done or (holds is None and not choice.expected):
+                    self._note_all(branch.body)
+                else:
+                    self.run(branch.body)
+                    done = True
+            if holds is True or not doubt:
+                return
+
+    def _repeat(self, loop: Loop) -> None:
+        values = self.list_values(loop)
+        if values is None:
+            self.variables.pop(loop.name, None)
+        with self._doubting(loop.shown if values is None else ""):
+            self.note((loop.name,))
+            for value in [None] if values is None else values:
+                if value is not None:
+                    self.set_variable(loop.name, value)
+                self.run(loop.body)
+
+    def _run_chain(self, chain: Chain) -> Status:
+        status, taken = self._run_node(chain.parts[0][1]), False
+        if chain.parts[0][0] == "!" and isinstance(status, bool):
+            status = not status
+        for joint, node in chain.parts[1:]:
+            if (joint, status) in {("&&", False), ("||", True)}:
+                continue
+            if status is not None and (joint, status) != ("||", "expected"):
+                status = self._run_node(node)
+                continue
+            with self._doubting(chain.shown):
+                if joint == "||" and (taken or status is not None):
+                    self._note_all([node])
+                else:
+                    self._run_node(node)
+                    taken = True
+        return status
+
+    @contextmanager
+    def _doubting(self, condition: str) -> Iterator[None]:
+        if not condition:
+            yield
+            return
+        self._open.append(" ".join(condition.split()))
+        yield
+        self._open.pop()
+
+    def is_sure(self) -> bool:
+        return not self._open
+
+    def note(self, names: Iterable[str]) -> None:
+        """What is set, or would be, under a condition without an answer."""
+        for doubt in self._open:
+            for name in names:
+                known = self.doubts.setdefault(doubt, [])
+                if name not in known:
+                    known.append(name)
+
+    def _note_all(self, nodes: Nodes) -> None:
+        for node in nodes:
+            match node:
+                case Step(names=names):
+                    self.note(names)
+                case Choice(branches=branches):
+                    for branch in branches:
+                        self._note_all(branch.body)
+                case Chain(parts=parts):
+                    self._note_all([part for _, part in parts])
+                case Loop(body=body) | Block(body=body):
+                    self._note_all(body)
+                case Function():
+                    pass
+
+    def find_function(self, name: str) -> Function | None:
+        return self._functions.get(name)
+
+    def call(self, function: Function, values: Mapping[str, Value]) -> None:
+        """Run it with the values of its parameters."""
+        self._calls += 1
+        if self._calls > _MAX_CALLS:
+            refuse_size()
+        kept = {name: self.variables.get(name) for name in values}
+        self.variables |= values
+        self.run(function.body)
+        for name, value in kept.items():
+            self.set_variable(name, value)
+        self._calls -= 1
+        self.stopped = "" if self.stopped == "return" else self.stopped
+
+    def stop(self, how: str) -> None:
+        """At ``exit`` or ``return``, unless it is in doubt whether that is reached."""
+        if self.is_sure():
+            self.stopped = how
+
+    def set_variable(self, name: str, value: Value | None) -> None:
+        """None: only a shell knows the value."""
+        if value is None:
+            self.variables.pop(name, None)
+        else:
+            self._count(value)
+            self.variables[name] = value
+
+    def add_command(self, line: int, words: list[str]) -> None:
+        self._count(words)
+        self.commands.append(Command(line, words))
+
+    def _count(self, value: Value) -> None:
+        size = len(value) if isinstance(value, str) else sum(map(len, value)) + len(value)
+        self._size += size
+        if self._size > _MAX_SET:
+            refuse_size()
+        check_size(size)
+
+
+def check_size(size: int) -> None:
+    """Raises RecipeError above the size of a value."""
+    if size > MAX_KIB << 10:
+        refuse_size()
+
+
+def check_script(text: str) -> None:
+    """Raises RecipeError above the size of a script."""
+    if len(text) > _MAX_SCRIPT:
+        refuse_size()
+
+
+def refuse_size() -> NoReturn:
+    """Raises RecipeError."""
+    said = msg("the script is too long, or makes a value of more than {size} KB", size=MAX_KIB)
+    raise RecipeError(said, hint=msg("write the training command with its values into a file, and import that"))
