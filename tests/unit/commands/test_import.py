@@ -76,6 +76,50 @@ def test_json_says_why_it_fails() -> None:
     assert "G4.9" in {each["rule"] for each in found if each["severity"] == "error"}
 
 
-def test_a_second_import_names_the_option_for_another_file() -> None:
+def test_a_second_import_names_the_option_for_another_file(tmp_path: Path) -> None:
     run("old.toml")
-    assert "-o" in run("old.toml").stderr
+    before = (tmp_path / "zork.toml").read_bytes()
+    assert "-o" in run("old.toml", "--images", "mine").stderr
+    assert (tmp_path / "zork.toml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("cut.json", b'{\n"LoRA_type": "Standard",\n"a'), ("none.toml", b""), ("four.json", b"\0" * 4)],
+)
+def test_a_damaged_file_is_an_error(name: str, content: bytes, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(content)
+    done = run(name)
+    assert done.exit_code == 1
+    assert name in done.stderr
+    assert ("line 3" in done.stderr) == (name == "cut.json")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "shown"),
+    [
+        (("sub",), "lorabake init sub"),
+        (("ol.toml",), "old.toml"),
+        (("C:\\x\\y.toml",), "/mnt/d"),
+        (("old.toml", "-o", "nowhere/x.toml"), "nowhere"),
+        (("old.toml", "-o", "sub"), "sub"),
+        (("old.toml", "--image", "x"), "--images"),
+    ],
+)
+def test_a_wrong_path_says_what_was_meant(arguments: tuple[str, ...], shown: str, tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    done = run(*arguments)
+    assert done.exit_code in {1, 2}
+    assert shown in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--rank", "--base", "--xyz"])
+def test_only_near_options_are_suggested(option: str) -> None:
+    assert "--lang" not in (text := run("old.toml", option, "3").stderr)
+    assert "--dataset" not in text
+
+
+@pytest.mark.parametrize("command", [("export", "--to", "kohya_ss"), ("inspect",), ("compile", "-o", "x"), ("status",)])
+def test_every_command_names_import(command: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "preset.json").write_text('{"LoRA_type": "Standard", "train_data_dir": "x"}', "utf-8")
+    assert "lorabake import preset.json" in CliRunner().invoke(main, [command[0], "preset.json", *command[1:]]).output

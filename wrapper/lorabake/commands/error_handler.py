@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from difflib import SequenceMatcher
 from pathlib import Path
 
 import click
@@ -22,6 +23,7 @@ from lorabake.util.i18n import ENGLISH, Translator
 from lorabake_schemas.messages import Message, escape_invisible, escape_undecodable, literal, msg
 
 CRASH_FILES_KEPT = 10
+MIN_LIKENESS = 0.6  # of a word that is suggested
 EXTRA_ARGUMENT = "Got unexpected extra argument"  # how click 8.1 starts it
 ACCESS_ERRNOS = frozenset(
     getattr(errno, name)
@@ -158,8 +160,14 @@ def _describe_other(error: click.UsageError) -> Message:
 
 
 def _with_suggestions(said: Message, error: click.UsageError) -> Message:
-    near = ", ".join(getattr(error, "possibilities", None) or ())
+    typed = str(getattr(error, "option_name", None) or getattr(error, "command_name", ""))
+    near = ", ".join(name for name in getattr(error, "possibilities", None) or () if _is_near(typed, name))
     return msg("{problem}; did you mean {names}?", problem=said, names=near) if near else said
+
+
+def _is_near(typed: str, name: str) -> bool:
+    """click compares options with their dashes, so that any two short ones are alike."""
+    return SequenceMatcher(None, typed.lstrip("-"), name.lstrip("-")).ratio() >= MIN_LIKENESS
 
 
 def _describe_bad_value(name: str, error: click.BadParameter) -> Message:

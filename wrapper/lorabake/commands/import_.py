@@ -17,7 +17,6 @@ from lorabake.commands.options import (
     make_text_layout,
 )
 from lorabake.commands.output.console import write_out
-from lorabake.errors import MachineError
 from lorabake_schemas.messages import msg
 
 
@@ -82,10 +81,7 @@ def import_(  # noqa: PLR0913, PLR0917 - each is an option
         runs=lorabake_home(env),
     )
     made, layout = import_file(source, faithful=faithful), make_text_layout()
-    try:
-        recipe = write_import(made, output, layout, (images, model))
-    except MachineError as error:
-        raise MachineError(error.message, msg("name another file: -o RECIPE")) from error
+    recipe = write_import(made, output, layout, (images, model))
     examination = run_check(recipe, CheckOptions())
     report = made.report.model_copy(update={"recipe": str(recipe)})
     if as_json:

@@ -15,6 +15,7 @@ from lorabake.exchange.to_recipe import ImportedRecipe, make_recipe
 from lorabake.planning.compile import PATH_OPTIONS
 from lorabake.recipe.writing import create_recipe_file, write_recipe
 from lorabake.util.files import exists
+from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:
     from lorabake.exchange.foreign import Source
@@ -70,7 +71,8 @@ def write_import(
     for place in named:
         if place is not None and not place.is_absolute():
             content = _map_paths(content, partial(_write_relative, place=_make_absolute(place), new=path.parent))
-    create_recipe_file(path, format_imported_recipe(replace(made, content=content), translate))
+    text = format_imported_recipe(replace(made, content=content), translate)
+    create_recipe_file(path, text, msg("delete it, or name another file: -o RECIPE"))
     return path
 
 

@@ -44,6 +44,8 @@ def parse_json_table(source: Source) -> tuple[str, dict[str, Any]]:
     except ValueError as error:
         line = getattr(error, "lineno", None)
         why = msg("it is not valid JSON")
+        if line is not None:
+            why = msg("it is damaged JSON, or cut off (line {line})", line=line)
         raise make_error(source, why, line, msg("export the file again, or fix the JSON on that line")) from error
     if not isinstance(found, dict):
         raise make_error(source, msg("its JSON is not an object with keys"), 1)

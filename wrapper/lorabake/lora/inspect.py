@@ -11,6 +11,7 @@ from typing import BinaryIO
 from lorabake.lora import metadata as typed
 from lorabake.lora.network import describe_network, detect_file_kind, detect_lora_family, list_lora_modules
 from lorabake.lora.weights import MODEL_HASH_KEY, hash_tensors, judge_numbers, read_scalars
+from lorabake.recipe.load import advise_foreign, find_importable
 from lorabake.util.files import is_file, open_file, reason
 from lorabake.util.hashing import digest_file
 from lorabake.util.safetensors import HeaderError, SafetensorsHeader, can_run_code, parse_header
@@ -55,6 +56,8 @@ def inspect_file(path: Path, *, deep: bool = False) -> Inspection:
             return _build_report(path, file, deep=deep)
     except OSError as error:
         why = msg("cannot read {path}: {why}", path=path, why=reason(error))
+        if (foreign := find_importable(path)) is not None:
+            why = msg("{path} is {what}; {fix}", path=path, what=foreign.label, fix=advise_foreign(foreign, path))
         return _report_unopened(path, "unreadable", msg("unreadable"), why)
 
 

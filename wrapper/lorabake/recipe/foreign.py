@@ -33,6 +33,13 @@ AI_TOOLKIT = ForeignKind(msg("a job of ai-toolkit"), "ai-toolkit")
 EASY = ForeignKind(msg("a configuration of LoRA_Easy_Training_Scripts"), "easy-training-scripts")
 LORA_SCRIPTS = ForeignKind(msg("a configuration of lora-scripts"), "lora-scripts")
 _JSON = ForeignKind(msg("a JSON file"))
+_DAMAGED_JSON = ForeignKind(
+    msg("damaged JSON"),
+    "json",
+    msg(
+        "export it again from its program; `lorabake import FILE` names the damaged line, and makes a recipe of presets"
+    ),
+)
 _IMAGE = ForeignKind(
     msg("an image"),
     fix=msg(
@@ -106,7 +113,7 @@ def recognize_text(text: str) -> ForeignKind | None:
         try:
             found = parse_json(text)
         except (ValueError, RecursionError):
-            return _recognize_damaged(text)
+            return _recognize_damaged(text) or _DAMAGED_JSON
         return _recognize_json(cast("Raw", found)) if isinstance(found, dict) else None
     launches = any("accelerate" in line and "launch" in line for line in text.splitlines())
     return SHELL if launches or any(script in text for script in list_scripts()) else _recognize_damaged(text)

@@ -14,7 +14,7 @@ from typing import Any, cast
 from pydantic import BaseModel, ValidationError
 
 from lorabake.errors import RecipeError
-from lorabake.recipe.foreign import START_SIZE, ForeignKind, recognize_bytes, recognize_table, recognize_text
+from lorabake.recipe.foreign import START_SIZE, ForeignKind, recognize, recognize_bytes, recognize_table, recognize_text
 from lorabake.recipe.overrides import Override, apply_overrides, make_override, resolve_override
 from lorabake.recipe.paths import find_windows_path
 from lorabake.recipe.prompt_file import PromptFileError, read_prompt_file
@@ -133,10 +133,25 @@ def _foreign_finding(what: ForeignKind | None, path: Path) -> Finding | None:
 
 def _make_foreign_finding(what: ForeignKind, path: Path) -> Finding:
     said = msg("this is {what}, not a recipe of lorabake", what=what.label)
-    fix = msg("write a recipe: `lorabake recipes copy NAME` gives one to start from, docs/recipe.md names its keys")
+    return Finding(rule="foreign-file", severity=Severity.ERROR, message=said, fix=advise_foreign(what, path))
+
+
+def advise_foreign(what: ForeignKind, path: Path) -> Message:
+    """What to do with a file that is not a recipe."""
+    if what.fix is not None:
+        return what.fix
     if what.name:
-        fix = msg("make a recipe of it: `{command}`", command=shlex.join(["lorabake", "import", str(path)]))
-    return Finding(rule="foreign-file", severity=Severity.ERROR, message=said, fix=what.fix or fix)
+        return msg("make a recipe of it: `{command}`", command=shlex.join(["lorabake", "import", str(path)]))
+    return msg("write a recipe: `lorabake recipes copy NAME` gives one to start from, docs/recipe.md names its keys")
+
+
+def find_importable(path: Path) -> ForeignKind | None:
+    """What a text is that `lorabake import` reads; None for any other file."""
+    try:
+        found = recognize(_read_file(path))
+    except RecipeError:
+        return None
+    return found if found is not None and found.name else None
 
 
 def _read_file(path: Path) -> bytes:

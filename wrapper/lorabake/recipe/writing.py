@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from lorabake.errors import MachineError
 from lorabake.recipe.editor_schema import SCHEMA_LINE, write_recipe_schema
-from lorabake.util.files import create_bytes, disk_error
+from lorabake.util.files import create_bytes, disk_error, is_folder
 from lorabake_schemas.messages import INVISIBLE_CHARACTERS, Message, escape_invisible, literal, msg
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.recipe_keys import TABLE_ARRAYS, unwrap_model
@@ -56,8 +56,16 @@ def create_recipe_file(path: Path, text: str, other: Message | None = None) -> N
     try:
         create_bytes(path, text.encode())
     except FileExistsError as error:
+        if is_folder(path):
+            raise MachineError(
+                msg("{path} is a folder", path=path),
+                msg("name a file in it, such as {file}", file=path / "recipe.toml"),
+            ) from error
         hint = other or msg("choose another file")
         raise MachineError(msg("{path} already exists and was not changed", path=str(path)), hint) from error
+    except FileNotFoundError as error:
+        said = msg("cannot write {path}: the folder {folder} does not exist", path=path, folder=path.parent)
+        raise MachineError(said, msg("create the folder, or choose another one")) from error
     except OSError as error:
         said = msg("cannot write {path}: {why}", path=str(path), why=literal(error.strerror or str(error)))
         raise disk_error(error, said, msg("choose a folder you can write to")) from error

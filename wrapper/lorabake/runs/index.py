@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, cast
 
 from lorabake.errors import AlreadyFinishedError, BusyError, MachineError
 from lorabake.inputs.manifest import resolve_from_run
+from lorabake.recipe.load import advise_foreign, find_importable
 from lorabake.runs.finalize import complete_record
 from lorabake.runs.folder import RunPaths
 from lorabake.runs.folders import MAX_RECIPE_BYTES, RECORD_FILE, display_path, iter_runs_folders
@@ -147,6 +148,9 @@ def _unknown_run_error(name: str, here: Path) -> MachineError:
         runs = _list_recipe_runs(path, here) if path.suffix == ".toml" else []
         if runs:
             hint = msg("this is a recipe; pass one of its runs: {runs}", runs=", ".join(runs))
+        if (foreign := find_importable(path)) is not None:
+            said = msg("{path} is {what}", path=name, what=foreign.label)
+            return MachineError(said, advise_foreign(foreign, Path(name)))
         return MachineError(msg("{path} is not in a run folder", path=name), hint)
     known = {
         each.parent.name: each.parent for folder in iter_runs_folders(here) for each in folder.glob(f"*/{RECORD_FILE}")

@@ -131,7 +131,13 @@ def _parse_json(file: BinaryIO) -> tuple[dict[str, object], int, int]:
     if start[8:9] != b"{" or not 2 <= length <= _HEADER_LIMIT:
         raise HeaderError(msg("it is not a safetensors file (it does not start with a header)"))
     if length > size - 8:
-        raise HeaderError(msg("it is cut off (the header needs {n} bytes, the file has {size})", n=length, size=size))
+        raise HeaderError(
+            msg(
+                "it is cut off (the header needs {n} bytes, the file has {size}); download or copy it again",
+                n=length,
+                size=size,
+            )
+        )
     file.seek(8)
     text = file.read(length)
     try:

@@ -210,7 +210,7 @@ def format_finding_counts(result: CheckResult) -> Message:
 def format_summary(result: CheckResult, layout: TextLayout) -> str:
     """How many findings of each kind, and the run's size when there is a plan; how to see lists that were shortened."""
     said: list[str] = [format_finding_counts(result)]
-    if result.plan is None and result.errors:
+    if result.plan is None and any(each.rule != "foreign-file" for each in result.errors):
         said.append(msg("fix these first; the remaining checks run after that"))
     if result.plan is not None:
         said.append(describe_run_size(result.plan.forecast))

@@ -145,7 +145,7 @@ def _open_lora(source: Source) -> LoraContent:
                 raise make_error(source, msg("it has {n} tensors, which no LoRA has", n=len(header.tensors)))
             scalars = read_scalars(file, header, [name for name in header.tensors if name.endswith(".alpha")])
     except HeaderError as error:
-        raise make_error(source, error.why, fix=msg("download or copy the file again")) from error
+        raise make_error(source, error.why) from error
     except OSError as error:
         raise make_error(source, reason(error)) from error
     _require_lora(source, header)
