@@ -47,8 +47,8 @@ _RUN_FILES: Mapping[str, Message] = {
     "in_json": msg("read; it became metadata_file under [[concept]]"),
     "mem_eff_attn": msg("an old attention implementation; lorabake chooses xformers or sdpa"),
     "log_with": msg("TensorBoard logs are always in the run folder"),
-    "learning_rate": msg("no effect: unet_lr and text_encoder_lr take its place"),
-    "max_train_steps": msg("no effect: max_train_epochs takes its place"),
+    "learning_rate": msg("no effect: unet_lr and text_encoder_lr replace it"),
+    "max_train_steps": msg("no effect: max_train_epochs replaces it"),
 }
 _NO_PROMPTS = msg("no effect without sample prompts")
 _NOT_FOR_REGULARIZATION = msg("a recipe cannot set this for regularization images")

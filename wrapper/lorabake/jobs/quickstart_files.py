@@ -293,16 +293,14 @@ def final_message(
             msg("Once that is fixed, run: {command}", command=command),
             msg("This was a rehearsal. Nothing was trained, and no LoRA was created."),
         )
+    command = f"{program} init IMAGES -o mine.toml"
     return (
         msg("LoRA: {path}", path=lora),
         msg(
             "The training was real, but the base model has random weights, so the LoRA cannot draw "
             "anything yet. Now train with your own images:"
         ),
-        msg(
-            "  {command}   writes a recipe for the folder IMAGES, and checks it",
-            command=f"{program} init IMAGES -o mine.toml",
-        ),
+        msg("  {command}   writes a recipe for the folder IMAGES, and checks it", command=command),
         literal(f"  {program} run mine.toml"),
     )
 
