@@ -212,11 +212,11 @@ def test_no_caption_becomes_empty(tmp_path: Path) -> None:
         ("rename", "lum=lumi", "", {"pics/a.txt", "pics/b.txt", "pics/c.txt"}),
         ("front", "sea", "", {"pics/a.txt", "pics/c.txt"}),
         ("add", "new@1", "", {"pics/a.txt", "pics/c.txt"}),
-        ("add", "new@2", "", set()),
-        ("rename", "lum=Lum", "", set()),
-        ("front", "lum", "", set()),
-        ("front", "sea", 'caption_prefix = "lum,"\n', set()),
-        ("remove", "sea", 'keep_tokens_separator = "|||"\n', set()),
+        ("add", "new@2", "", set[str]()),
+        ("rename", "lum=Lum", "", set[str]()),
+        ("front", "lum", "", set[str]()),
+        ("front", "sea", 'caption_prefix = "lum,"\n', set[str]()),
+        ("remove", "sea", 'keep_tokens_separator = "|||"\n', set[str]()),
     ],
 )
 def test_captions_that_lose_the_token_are_named(

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from lorabake.analysis.caption_summary import CaptionSummary, IsKnown, find_trigger, summarize_captions
-from lorabake.analysis.draft_kind import find_kind_of_class
+from lorabake.analysis.class_kinds import find_kind_of_class
 from lorabake.inputs.image_tree import FoundDataset, FoundFolder
 from lorabake_schemas.guide.tags import has_sentence_words, normalize_tag, split_tags
 from lorabake_schemas.guide.vocabulary import describes, is_common_tag

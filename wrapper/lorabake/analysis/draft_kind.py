@@ -6,8 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from lorabake.analysis.class_kinds import find_kind_of_class
 from lorabake_schemas.guide.tags import normalize_tag
-from lorabake_schemas.guide.vocabulary import get_kind_tags, is_artist, is_clothing, is_common_tag
+from lorabake_schemas.guide.vocabulary import is_artist, is_common_tag
 from lorabake_schemas.recipe import RecipeKind
 
 if TYPE_CHECKING:
@@ -15,11 +16,6 @@ if TYPE_CHECKING:
     from lorabake.inputs.image_tree import FoundDataset
 
 _STYLE_NAME = re.compile(r"(.*[ _-])?(art[ _-]?)?(style|artist|estilo)s?")
-_LIVING = frozenset(
-    {"anthro", "feral", "humanoid", "animal", "creature", "monster", "dragon", "taur", "semi-anthro", "cat", "dog",
-     "fox", "wolf", "horse", "bird", "canine", "feline"}
-)  # fmt: skip
-_GESTURES = frozenset({"pose", "gesture", "expression", "concept", "action", "effect", "composition", "background"})
 
 
 def choose_kind(found: FoundDataset, drafts: Sequence[ConceptDraft], answers: Answers) -> tuple[RecipeKind, bool]:
@@ -36,7 +32,7 @@ def choose_kind(found: FoundDataset, drafts: Sequence[ConceptDraft], answers: An
     styles = [any(map(_STYLE_NAME.fullmatch, words)) for words in names]
     if all(styles) or _STYLE_NAME.fullmatch(normalize_tag(found.root.name)):
         return "style", True
-    kinds = [kind for word in (*classes, *tokens) if word and (kind := find_kind_of_class(word))]
+    kinds: list[RecipeKind] = [kind for kind in map(find_kind_of_class, (*classes, *tokens)) if kind is not None]
     return (kinds[0], len(set(kinds)) == 1) if kinds else _guess_kind(drafts)
 
 
@@ -52,14 +48,3 @@ def _guess_kind(drafts: Sequence[ConceptDraft]) -> tuple[RecipeKind, bool]:
         return ("character", True) if people else ("object", False)
     alike = all(each.summary.features for each in drafts)
     return ("character" if people and alike else "style"), False
-
-
-def find_kind_of_class(word: str) -> RecipeKind | None:
-    """By the general word for it; None for a word that may be of any kind."""
-    if word in _LIVING or word in get_kind_tags("person"):
-        return "character"
-    if word in _GESTURES:
-        return "concept"
-    if is_clothing(word):
-        return "clothing"
-    return "object" if word in get_kind_tags("classes") else None

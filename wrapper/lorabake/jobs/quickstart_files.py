@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from lorabake.analysis.draft_concepts import Answers
 from lorabake.errors import MachineError, ResourceError, SetupError
+from lorabake.inputs.dataset import ScanOptions
+from lorabake.jobs.init import InitOrder, look_around, make_draft
 from lorabake.recipe.editor_schema import write_recipe_schema
 from lorabake.recipe.writing import write_recipe
 from lorabake.trainer.packages import script_environment
@@ -125,16 +129,12 @@ QUICKSTART_HEAD = (
     "Made by `lorabake quickstart`: a first training, on drawn images and a base model of random weights.",
     f"Every step is real, but the finished LoRA cannot draw anything. `lorabake plan {RECIPE}` shows every setting.",
 )
+# In place of what init writes.
 QUICKSTART_COMMENTS: dict[tuple[str | int, ...], str] = {
-    ("kind",): "character, style, object, clothing, concept or outfits",
     ("base", "model"): "yours: a .safetensors file, a diffusers folder or a hub id",
-    ("base", "tags"): "the kind of tags it knows: e621, danbooru or natural",
     ("base", "tokenizer_cache_dir"): "leave it out: sd-scripts then fetches the real one",
-    ("concept", 0, "token"): "a word that the model does not know yet",
-    ("concept", 0, "class"): "what it is, in a word that the model knows",
     ("concept", 0, "images"): "images, with a .txt of tags next to each",
     ("network", "network_dim"): "small and quick; leave it out for the guide's value",
-    ("train", "optimizer"): "finds the learning rate by itself",
     ("train", "resolution"): "leave it out with real images to use the guide's value for this family",
     ("train", "max_train_steps"): "leave it out to use the guide's number of exposures per image",
     ("ignore", 0): "Advice that does not matter for a trial. Remove these when you use your own images.",
@@ -142,20 +142,22 @@ QUICKSTART_COMMENTS: dict[tuple[str | int, ...], str] = {
 
 
 def quickstart_recipe(family: Family) -> str:
-    """A recipe for somebody to read, edit and make their own."""
+    """What init writes for the sample images and the base model of random weights, and what makes it quick."""
+    base = f"base-{family}"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_sample_images(folder / IMAGES)
+        order = InitOrder(folder / IMAGES, folder / RECIPE, folder)
+        draft = make_draft(order, look_around(order, ScanOptions()), Answers(model=base, family=family))
     least = get_family(family).guide.least_resolution
     small = {"G4.61": f"64 pixels are quick, even with a model made for {least}"} if least else {}
-    base = f"base-{family}"
-    content = {
-        "name": "lumlighthouse",
-        "kind": "object",
-        "base": {"model": base, "family": family, "tags": "danbooru", "tokenizer_cache_dir": f"{base}/tokenizers"},
-        "concept": [{"token": "lumlighthouse", "class": "lighthouse", "images": IMAGES}],
+    content = draft.content | {
+        "base": draft.content["base"] | {"tokenizer_cache_dir": f"{base}/tokenizers"},
         "network": {"network_dim": 8},
-        "train": {"optimizer": "Prodigy", "resolution": 64, "max_train_steps": QUICKSTART_STEPS},
+        "train": draft.content["train"] | {"resolution": 64, "max_train_steps": QUICKSTART_STEPS},
         "ignore": [{"rule": rule, "reason": reason} for rule, reason in (IGNORED_RULES | small).items()],
     }
-    return write_recipe(content, QUICKSTART_HEAD, QUICKSTART_COMMENTS)
+    return write_recipe(content, QUICKSTART_HEAD, {**draft.comments, **QUICKSTART_COMMENTS})
 
 
 @dataclass(frozen=True, slots=True)

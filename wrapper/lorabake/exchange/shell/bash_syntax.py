@@ -474,19 +474,23 @@ class Parser:
             refuse_size()
         return self.text[start : at - 1] if depth == 0 else None
 
+    def read_quoted(self) -> Word:
+        """All of the text, as between double quotes."""
+        parts = list[Part]()
+        while self.at < len(self.text):
+            if (piece := self._match(_QUOTED_PIECE)) is None:
+                parts.append(Part("text", '"', quoted=True))
+                self.at += 1
+            elif piece["escaped"] is not None:
+                parts.append(Part("text", piece["escaped"], quoted=True))
+            elif piece.lastgroup is not None:
+                parts.append(self._make_part(piece, quoted=True))
+        return tuple(parts)
+
 
 def read_quoted(text: str) -> Word:
     """The parts of a text in which variables have their values, as between double quotes."""
-    parser, parts = Parser(text), list[Part]()
-    while parser.at < len(text):
-        if (piece := parser._match(_QUOTED_PIECE)) is None:  # noqa: SLF001
-            parts.append(Part("text", '"', quoted=True))
-            parser.at += 1
-        elif piece["escaped"] is not None:
-            parts.append(Part("text", piece["escaped"], quoted=True))
-        elif piece.lastgroup is not None:
-            parts.append(parser._make_part(piece, quoted=True))  # noqa: SLF001
-    return tuple(parts)
+    return Parser(text).read_quoted()
 
 
 def get_text(word: Word) -> str | None:

@@ -144,7 +144,7 @@ def _choose(launches: Sequence[Launch], source: Source, text: str) -> Launch:
     if 0 < number <= len(ours):
         return ours[number - 1]
     if ours:
-        common = set.intersection(*({*launch.words} for launch in ours))
+        common = set(ours[0].words).intersection(*(launch.words for launch in ours))
         shown = "; ".join(_show_launch(number, launch, common) for number, launch in enumerate(ours[:_MAX_LISTED], 1))
         said = msg("{path} has several training commands: {commands}", path=source.path, commands=shown)
         raise RecipeError(said, hint=msg("choose one of the {count}: --command NUMBER", count=len(ours)))

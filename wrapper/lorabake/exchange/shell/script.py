@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, NoReturn
@@ -195,7 +195,7 @@ class Runner(ABC):
         return status
 
     @contextmanager
-    def _doubting(self, condition: str) -> Iterator[None]:
+    def _doubting(self, condition: str) -> Generator[None]:
         if not condition:
             yield
             return
