@@ -268,3 +268,11 @@ def test_yaml_that_would_grow_is_refused() -> None:
     for text in (bomb, nested, "a: &a\n  - *a\njob: 1\nconfig: *a", "x: " + "a" * 300_000):
         with pytest.raises(RecipeError):
             read_ai_toolkit(make_source(text))
+
+
+@pytest.mark.parametrize("old", ['noise_scheduler: "ddpm"', 'sampler: "ddpm"'])
+def test_flow_matching_without_a_known_model_is_refused(old: str) -> None:
+    job = JOB.replace("        is_xl: true\n", "")
+    assert read_ai_toolkit(make_source(job)).script == "train_network.py"
+    with pytest.raises(RecipeError):
+        read_ai_toolkit(make_source(job.replace(old, old.replace('"ddpm"', '"flowmatch"'))))

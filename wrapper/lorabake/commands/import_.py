@@ -44,9 +44,7 @@ from lorabake_schemas.messages import msg
     metavar="PATH",
     help=msg("Base model, in place of the file's, or a folder to search it in."),
 )
-@click.option(
-    "--command", type=click.IntRange(min=1), metavar="NUMBER", help=msg("Which training command of a script.")
-)
+@click.option("--command", type=int, metavar="NUMBER", help=msg("Which training command of a script."))
 @click.option(
     "--faithful", is_flag=True, help=msg("Take what its program really trained with, also where that was a mistake.")
 )

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorabake.commands.output.findings import format_check_result
+from lorabake.commands.output.init import format_next_step
 from lorabake.commands.output.layout import TextLayout, align_rows, bold, count_cells
 from lorabake.exchange.to_recipe import shorten_names
+from lorabake.jobs.init import format_argument
 from lorabake_schemas.messages import Message, literal, msg, nmsg
 
 if TYPE_CHECKING:
@@ -53,7 +55,8 @@ def format_import(
     if not verbose:
         lines += ["", layout(msg("--keys shows every key, --json as data"))]
     found = format_check_result(examination, None, layout, here)
-    return "\n".join([*lines, "", found])
+    recipe = format_argument(report.recipe or "")
+    return "\n".join([*lines, "", found, *format_next_step(recipe, examination, layout)])
 
 
 _EMPTY = msg("empty, as if it were not there")
@@ -96,7 +99,8 @@ def _format_group(title: Message, keys: Sequence[ImportedKey], layout: TextLayou
             yield from (f"  {line}" for line in next(short))
         else:
             yield from layout.paragraph(key, first="  ", rest="    ")
-            yield from layout.paragraph(why, first="    ", rest="    ")
+            if why:
+                yield from layout.paragraph(why, first="    ", rest="    ")
 
 
 def _format_added(keys: Sequence[ImportedKey], layout: TextLayout) -> Iterator[str]:

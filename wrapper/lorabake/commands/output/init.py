@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -116,19 +116,21 @@ def _describe_folder(folder: InitFolder, root: str) -> Message:
 
 def _next_steps(report: InitReport, result: CheckResult, layout: TextLayout) -> Sequence[str]:
     recipe = format_argument(report.recipe)
-    check, run, caption = (shlex.join(["lorabake", verb, recipe]) for verb in ("check", "run", "caption"))
-    steps = list[Message]()
+    lines = list[str]()
     if not any(folder.captions or folder.unreadable for folder in report.folders if folder.role == "concept"):
-        steps.append(
-            msg("to write captions with a tagger or from a template: {command}", command=literal(f"{caption} --help"))
-        )
+        caption = literal(f"{shlex.join(['lorabake', 'caption', recipe])} --help")
+        said = msg("to write captions with a tagger or from a template: {command}", command=caption)
+        lines += layout.paragraph(said)
+    return [*lines, *format_next_step(recipe, result, layout)]
+
+
+def format_next_step(recipe: str, result: CheckResult, layout: TextLayout) -> Iterator[str]:
+    """What to do with a new recipe; ``recipe`` is its path as a command takes it."""
+    check, run = (shlex.join(["lorabake", verb, recipe]) for verb in ("check", "run"))
     others = [finding for finding in result.errors if finding.rule != MODEL_RULE]
+    step = msg("next: {command}", command=run)
     if others:
-        steps.append(msg("next: fix the errors, then run `{command}`", command=check))
+        step = msg("next: fix the errors, then run `{command}`", command=check)
     elif result.errors:
-        steps.append(
-            msg("next: write the path of your model as model under [base], then run `{command}`", command=check)
-        )
-    else:
-        steps.append(msg("next: {command}", command=run))
-    return [line for step in steps for line in layout.paragraph(step)]
+        step = msg("next: write the path of your model as model under [base], then run `{command}`", command=check)
+    yield from layout.paragraph(step)

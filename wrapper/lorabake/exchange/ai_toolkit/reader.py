@@ -116,7 +116,19 @@ def _find_family(source: Source, text: str, process: dict[str, Any]) -> ModelFam
     if found is None or (other and not arch):
         said = msg("it trains {model}, which lorabake cannot", model=arch or str(other).removeprefix("is_"))
         raise make_error(source, said, find_yaml_line(text, "arch" if arch else str(other)))
+    matching = [
+        key for key in (("train", "noise_scheduler"), ("sample", "sampler")) if _get(process, *key) == "flowmatch"
+    ]
+    if matching and not arch and not known:
+        key = matching[0][1]
+        said = msg("{key}: flowmatch is for models other than Stable Diffusion 1.5, 2 and SDXL", key=key)
+        raise make_error(source, said, find_yaml_line(text, key))
     return found
+
+
+def _get(process: dict[str, Any], table: str, key: str) -> object:
+    inner = process.get(table)
+    return cast("dict[str, object]", inner).get(key) if isinstance(inner, dict) else None
 
 
 class _Job:

@@ -140,7 +140,7 @@ def _is_script(word: str) -> bool:
 
 def _choose(launches: Sequence[Launch], source: Source, text: str) -> Launch:
     ours = [launch for launch in launches if launch.script in list_scripts()]
-    number = source.command or (1 if len(ours) == 1 else 0)
+    number = (1 if len(ours) == 1 else 0) if source.command is None else source.command
     if 0 < number <= len(ours):
         return ours[number - 1]
     if ours:
