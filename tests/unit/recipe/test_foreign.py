@@ -78,3 +78,9 @@ def test_long_lines_and_blank_lines_are_read_once() -> None:
     kind = recognize(b"x\n" * 10 + b"accelerate launch train.py\n")
     assert kind is not None
     assert kind.name == "shell"
+
+
+def test_cut_off_json_is_named() -> None:
+    found = recognize(b'{"a": ')
+    assert found is not None
+    assert found.name

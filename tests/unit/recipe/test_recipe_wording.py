@@ -192,9 +192,7 @@ def test_a_file_of_another_program(tmp_path: Path, text: str) -> None:
     assert found(loaded) == [("foreign-file", "")]
 
 
-@pytest.mark.parametrize(
-    "text", ["", "nothing = 1", '{"a": ', "name = 'a'\n[base]\npretrained_model_name_or_path = 'a'"]
-)
+@pytest.mark.parametrize("text", ["", "nothing = 1", "name = 'a'\n[base]\npretrained_model_name_or_path = 'a'"])
 def test_what_is_only_a_faulty_recipe(tmp_path: Path, text: str) -> None:
     assert "foreign-file" not in dict(found(load_recipe(tmp_path / "recipe.toml", text.encode())))
 
