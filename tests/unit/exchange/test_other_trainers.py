@@ -167,7 +167,7 @@ def test_a_damaged_file_is_known_by_its_keys_and_says_the_line(name: str, tmp_pa
         ("---\n# x\njob: train\nconfig: {}\n", "ai-toolkit"),
         ("job: train\n", None),
         ('{"training_method": "LORA", ', "one-trainer"),
-        ('{"a": ', None),
+        ('{"a": ', "json"),
         ("[network_args.args]\nnetwork_dim = \n", "easy-training-scripts"),
         ('name = "a"\nkind = \n[base]\n', None),
     ],
