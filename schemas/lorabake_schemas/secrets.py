@@ -44,9 +44,12 @@ _FORMS = (
 )
 _IN_ADDRESS = re.compile(r"(?<=[?&;])([\w.-]+)=[^&;#\s'\"]+")
 _ADDRESS_SECRETS = ("token", "sig", "signature")
-# In a command line: --NAME value, --NAME=value, NAME=value.
-_ARGUMENT = re.compile(r"(?<![^\s'\"\[({,])(?:--?([A-Za-z_][\w.-]*)(?:=|\s+(?!-))|([A-Za-z_][\w.-]*)=)")
-_ARGUMENT_VALUE = re.compile(r"\"[^\"]*\"|'[^']*'|[^\s'\"]+")
+# In a command line: --NAME value, --NAME=value, NAME=value; in JSON: "NAME": value, also within a text of JSON.
+_ARGUMENT = re.compile(
+    r"(?<![^\s'\"\[({,])(?:--?([A-Za-z_][\w.-]*)(?:=|\s+(?!-))|([A-Za-z_][\w.-]*)="
+    r"|\\*['\"]([A-Za-z_][\w.-]*)\\*['\"]\s*:\s*)"
+)
+_ARGUMENT_VALUE = re.compile(r"\\*\"[^\"]*(?:\"|\Z)|\\*'[^']*(?:'|\Z)|[^\s'\"]+")
 
 
 def is_secret(name: str) -> bool:
@@ -95,8 +98,8 @@ def _hide_in_address(found: re.Match[str]) -> str:
 def _hide_arguments(text: str) -> Iterator[str]:
     done = 0
     for found in _ARGUMENT.finditer(text):
-        option, variable = found.groups()
-        secret = is_secret(option) or option == "token" if option else is_secret(variable) and variable != "key"
+        option, name = found[1], found[2] or found[3]
+        secret = is_secret(option) or option == "token" if option else is_secret(name) and name != "key"
         value = _ARGUMENT_VALUE.match(text, found.end()) if secret and found.start() >= done else None
         if value is not None:
             yield f"{text[done : found.end()]}..."

@@ -40,7 +40,8 @@ def test_names_of_other_things(name: str) -> None:
     [f"{LONG.replace('hf_', 'hf_x1y2z')}", "https://civitai.com/api/download/1?type=Model&token=x1y2z",
      "https://u:x1y2z@host/m", "https://x1y2z@host/m", "//u:x1y2z@host/m", "https://h/m?X-Amz-Signature=x1y2z", "https://h/?api_key=x1y2z",
      "--num_processes 1 --token x1y2z", "--wandb_api_key=x1y2z", "--mykey 'x1y2z a'", "foo HF_TOKEN=x1y2z --seed 1",
-     "[api_key=x1y2z]",
+     "[api_key=x1y2z]", '{"conv_dim": 4, "wandb_api_key": "x1y2z"}', "{'a': 1, 'api_key': 'x1y2z'}",
+     '{"hf_token":"x1y2z', r'{"args": "{\"hf_token\": \"x1y2z\"}"}', '{"api_key" : x1y2z}',
      "Bearer x1y2zabcdefghijklmnop", "ghp_x1y2zabcdefghijklmnopqrstuvwxyz012345"],
 )  # fmt: skip
 def test_secrets_by_their_form(text: str) -> None:
@@ -55,6 +56,7 @@ def test_secrets_by_their_form(text: str) -> None:
     ["/data/hf_models/sdxl", "hf_character_v1", "HF_dataset_pets/10_a girl", "a girl --n bad --w 512 --l 7",
      "keep_tokens=2 --max_token_length 225", "/data/key=1/images", "a, b; token=sks", "C:\\a\\b@2x.png",
      "Sword Bearer of light", "//server/share/a@2x", "a key, holding key",
+     '{"key": "a", "token": "sks", "class_tokens": "b"}',
      "https://huggingface.co/a/b", "--class_tokens x"],
 )  # fmt: skip
 def test_ordinary_text_stays(text: str) -> None:
