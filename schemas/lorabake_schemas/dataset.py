@@ -20,6 +20,7 @@ FORMAT_EXTENSIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "WEBP": (".webp",), "BMP": (".bmp",)}
 )
 IMAGE_EXTENSIONS = tuple(chain.from_iterable(FORMAT_EXTENSIONS.values()))
+FOREIGN_EXTENSIONS = (".heic", ".heif", ".jxl", ".jp2")  # of images that lorabake cannot read, either
 
 
 MAX_CAPTION_BYTES = 1 << 18  # of a caption that are read; CLIP takes 225 tokens at most, which are about 1,000
@@ -73,7 +74,8 @@ class ImageFacts(NamedTuple):
     reader finds, None if that is correct. ``problem`` is why sd-scripts could not read all of it; its size may be known
     anyway. ``format`` is the content's format, whatever the extension is (PNG, JPEG, WEBP, BMP, GIF ...).
     ``orientation`` is EXIF's 1 to 8, of which only 1 shows the image as it is stored. ``moving`` is whether there is
-    more than one frame. ``opaque`` means that alpha is declared and nothing is transparent, which only a deep scan
+    more than one frame. ``wide_gamut`` means a color profile with more colors than sRGB, which sd-scripts ignores.
+    ``opaque`` means that alpha is declared and nothing is transparent, which only a deep scan
     shows.
     """
 
@@ -88,6 +90,7 @@ class ImageFacts(NamedTuple):
     format: str = ""
     orientation: int = 1
     moving: bool = False
+    wide_gamut: bool = False
     opaque: bool = False
 
 
@@ -144,10 +147,12 @@ class MetadataFacts:
 
 @dataclass(frozen=True, slots=True)
 class MetadataOffer:
-    """A metadata file with captions of images that have none; ``usable`` if its names lead to the images."""
+    """A metadata file with captions of images that have none; ``usable`` if its names lead to the images, ``foreign``
+    if sd-scripts does not read files of this form at all."""
 
     path: str
     usable: bool
+    foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)

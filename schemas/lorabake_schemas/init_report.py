@@ -10,7 +10,9 @@ from lorabake_schemas.recipe import TagStyle
 
 class InitFolder(StrictModel):
     """A folder with images that was found. ``captions`` counts images that have one, ``style`` is what they are made
-    of; ``unreadable`` counts those whose caption cannot be read. ``used`` is whether the recipe names it."""
+    of; ``unreadable`` counts those whose caption cannot be read. ``used`` is whether the recipe names it.
+    ``converted`` are the files with captions in a form that sd-scripts cannot read, which were written to ``metadata``:
+    in files of other names, in lines of one tag each, or with spaces between tags."""
 
     path: EscapedText
     role: FolderRole
@@ -20,6 +22,9 @@ class InitFolder(StrictModel):
     unreadable: int = 0
     style: TagStyle | None = None
     token: EscapedText | None = None
+    converted: EscapedText | None = None
+    form: Literal["files", "lines", "spaces"] | None = None
+    metadata: EscapedText | None = None
 
 
 class InitAssumption(StrictModel):

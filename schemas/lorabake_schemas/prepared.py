@@ -9,14 +9,14 @@ from lorabake_schemas.machine import Family
 
 PreparedKind = Literal["image", "mask", "caption", "metadata", "recipe"]
 # What is done to a file. Of an image: first-frame of an animation; eight-bit from 16 or 32 bits; rgb from CMYK or
-# another color space; background in place of transparent parts; opaque: an alpha channel without effect is dropped;
-# converted: another file format. Of a caption: utf-8, one-line, token-first, background-tag, without-sheet-tags, and
-# encoding-guessed: nothing shows it; invalid-characters: they were removed; adopted: it was another file's name.
-# extension and renamed: only the name differs.
+# another color space; srgb: a color profile with more colors was applied; background in place of transparent parts;
+# opaque: an alpha channel without effect is dropped; converted: another file format. Of a caption: utf-8, one-line,
+# token-first, background-tag, without-sheet-tags, and encoding-guessed: nothing shows it; invalid-characters: they
+# were removed; adopted: it was another file's name. extension and renamed: only the name differs.
 PreparedStep = Literal[
-    "first-frame", "rotated", "eight-bit", "rgb", "cropped", "background", "opaque", "reduced", "enlarged", "upscaled",
-    "resized", "converted", "extension", "renamed", "utf-8", "encoding-guessed", "invalid-characters", "one-line",
-    "token-first", "adopted", "background-tag", "without-sheet-tags", "own-text",
+    "first-frame", "rotated", "eight-bit", "rgb", "srgb", "cropped", "background", "opaque", "reduced", "enlarged",
+    "upscaled", "resized", "converted", "extension", "renamed", "utf-8", "encoding-guessed", "invalid-characters",
+    "one-line", "token-first", "adopted", "background-tag", "without-sheet-tags", "own-text",
 ]  # fmt: skip
 # Why a file of the dataset is not in the new folder.
 LeftOutReason = Literal[

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 import tomllib
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from faulty_sets import encoded, picture
 from PIL import Image
 
 from lorabake.cli import main
+from lorabake.util.locks import try_lock
 from published import hold
 
 KILLS = int(os.environ.get("LORABAKE_PREPARE_KILLS", "3"))
@@ -591,3 +593,68 @@ def test_small_images_are_enlarged_by_the_weights_that_were_given(project: Path,
     assert (again["made"], again["kept"]) == (0, 8)
     (project / "weights.pth").write_bytes(b"other weights")
     assert report(project, *flags, str(fake_python(tmp_path, {"done": True})))["made"] == 2
+
+
+def test_names_that_some_file_system_takes_for_one_are_told_apart(project: Path, tmp_path: Path) -> None:
+    for number, stem in enumerate(("\u00e9", "e\u0301"), 30):
+        (project / "pictures" / f"{stem}.png").write_bytes(encoded(number, "PNG"))
+    report(project)
+    names = [unicodedata.normalize("NFC", path.stem) for path in (tmp_path / "clean" / "pictures").glob("*.png")]
+    assert len(set(names)) == len(names) == 10
+
+
+@pytest.mark.parametrize("name", ["prepared", "recipe.schema.json", "recipe.toml", "\u00e9" * 120])
+def test_a_folder_never_gets_the_name_of_another_file(project: Path, tmp_path: Path, name: str) -> None:
+    (project / "recipe.toml").unlink()
+    (project / "pictures").rename(project / name)
+    table = {f"{number:02}.png": {"tags": f"lumtower, lighthouse, x{number}"} for number in range(8)}
+    (project / "meta.json").write_text(json.dumps(table), "utf-8")
+    text = faulty_sets.RECIPE.format(tags="danbooru", images=name, concept='metadata_file = "meta.json"', more="")
+    path = project / "other.toml"
+    path.write_text(f"#:schema recipe.schema.json\n{text}", "utf-8")
+    for _ in range(2):
+        done = CliRunner().invoke(main, ["prepare", str(path), "--to", str(tmp_path / "clean"), "--json"])
+        assert json.loads(done.stdout)["errors"] == 0, done.stdout
+    assert len(json.loads((tmp_path / "clean" / "prepared.json").read_text("utf-8"))["images"]) == 8
+
+
+def test_duplicates_that_sd_scripts_does_not_look_for_are_left_out(project: Path) -> None:
+    for name, kind in (("a.gif", "GIF"), ("b.gif", "GIF"), ("c.tiff", "TIFF"), ("d.tif", "TIFF")):
+        (project / "pictures" / name).write_bytes(encoded(31, kind))
+    found = report(project)
+    assert (found["images"], reasons(found)) == (10, {"duplicate": 2})
+
+
+def test_a_crop_has_its_text_in_a_metadata_file(project: Path, tmp_path: Path) -> None:
+    table = {
+        f"{number:02}.png": {"caption": "sea", "tags": "lumtower, lighthouse, multiple views"} for number in range(3)
+    }
+    (project / "meta.json").write_text(json.dumps(table), "utf-8")
+    write_recipe(project, concept='metadata_file = "meta.json"')
+    rows = "00.png,0,0,400,400,own,\n01.png,0,0,400,400,,from side\n02.png,,,,,,\n"
+    (project / "crops.csv").write_text(f"image,left,top,right,bottom,caption,tags\n{rows}")
+    report(project, "--crops", str(project / "crops.csv"))
+    made = json.loads((tmp_path / "clean" / "pictures.json").read_text("utf-8"))
+    assert made == {
+        "00-1.png": {"caption": "lumtower, lighthouse, own"},
+        "01-1.png": {"caption": "lumtower, lighthouse, sea", "tags": "lumtower, lighthouse, from side"},
+        "02.png": {"caption": "lumtower, lighthouse, sea", "tags": "lumtower, lighthouse"},
+    }
+    write_recipe(project, concept='captions = "none"')
+    assert report(project, "--crops", str(project / "crops.csv"), to="other")["error"]["exit_code"] == 1
+
+
+def test_names_that_are_not_utf_8_are_kept(project: Path) -> None:
+    (project / "pictures" / os.fsdecode(b"\xff.png")).write_bytes(encoded(31, "PNG"))
+    report(project)
+    assert report(project)["kept"] == 9
+
+
+def test_a_folder_that_is_being_prepared_is_busy(project: Path, tmp_path: Path) -> None:
+    """Also while its files come and go."""
+    new = tmp_path / "clean"
+    (new / "pictures").mkdir(parents=True)
+    (new / ".prepared.jsonl").touch()
+    (new / "pictures" / "00.png").write_bytes(b"just made")
+    with try_lock(new / ".prepare.lock"):
+        assert report(project)["error"]["exit_code"] == 5

@@ -222,7 +222,7 @@ def test_a_full_disk_at_each_call_of_lorabake(folder: Path, call: str, monkeypat
     by_lorabake(folder, old)
     with monkeypatch.context() as patched:
         patched.setattr(call, full)
-        with pytest.raises(ResourceError, match=r"record\.json: No space left on device"):
+        with pytest.raises(ResourceError, match=r"record\.json: the disk is full"):
             by_lorabake(folder, new)
     now_in(folder, old)
     assert not is_left_over(folder)

@@ -349,3 +349,67 @@ def a_pose(root: Path) -> Path:
 def a_camera(root: Path) -> Path:
     draw(root / "DCIM" / "100APPLE", 12, name="IMG_{:04d}", ends=(".JPG",))
     return root / "DCIM"
+
+
+@layout
+def downloaded(root: Path) -> Path:
+    """gallery-dl, Hydrus: one tag per line, in files that have the image's extension, too."""
+    folder = draw(
+        root / "danbooru" / "wlop", 8, lambda n: tags("creator:wlop", "1girl", "long_hair")(n).replace(", ", "\n")
+    )
+    for file in folder.glob("*.txt"):
+        file.rename(file.with_name(f"{file.stem}.png.txt"))
+    return root / "danbooru"
+
+
+@layout
+def tags_in_lines(root: Path) -> Path:
+    return draw(root / "export", 8, lambda n: tags("asuka langley", "1girl")(n).replace(", ", "\n"))
+
+
+@layout
+def tags_between_spaces(root: Path) -> Path:
+    return draw(root / "set", 8, lambda n: f"1girl long_hair blue_eyes {SEEN[n % 10].replace(' ', '_')}")
+
+
+@layout
+def hugging_face(root: Path) -> Path:
+    lines = [{"file_name": f"img{n:02d}.png", "text": sentences("A photo of zkwman man")(n)} for n in range(8)]
+    (draw(root / "train", 8) / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    return root
+
+
+@layout
+def a_table(root: Path) -> Path:
+    rows = [f'images/img{n:02d}.png,"{tags("zkwman", "1boy")(n)}"' for n in range(8)]
+    draw(root / "images", 8)
+    (root / "captions.csv").write_text("\n".join(["image,caption", *rows]), encoding="utf-8")
+    return root
+
+
+@layout
+def json_for_each(root: Path) -> Path:
+    """With what a downloader knows of a file; e621's tags are in groups."""
+    folder = draw(root / "wolf", 8)
+    for n, file in enumerate(sorted(folder.glob("*.png"))):
+        entry = {"id": n, "description": "my art!", "tags": {"character": ["zkwwolf"], "general": ["anthro", SEEN[n]]}}
+        Path(f"{file}.json").write_text(json.dumps(entry), encoding="utf-8")
+    return folder
+
+
+@layout
+def captions_in_a_folder(root: Path) -> Path:
+    folder = draw(root / "images", 8, tags("zkwgirl", "1girl"))
+    (root / "captions").mkdir()
+    for file in folder.glob("*.txt"):
+        file.rename(root / "captions" / file.name)
+    return root
+
+
+@layout
+def metadata_by_stems(root: Path) -> Path:
+    """As sd-scripts' merge_captions_to_metadata.py writes it without --full_path."""
+    table = {f"img{n:02d}": {"caption": sentences("A photo of zkwman man")(n), "tags": "1boy"} for n in range(8)}
+    draw(root / "train", 8)
+    (root / "meta_cap.json").write_text(json.dumps(table), encoding="utf-8")
+    return root / "train"

@@ -126,6 +126,21 @@ def test_a_network_without_rank_gets_one_that_the_widget_takes() -> None:
     assert not preset.lost
 
 
+def test_a_part_without_a_rate_keeps_that_of_sd_scripts() -> None:
+    preset = build_gui_preset(compiled({"learning_rate": None, "unet_lr": 1e-4}), Path("/out"), "dataset.toml")
+    assert (preset.fields["unet_lr"], preset.fields["text_encoder_lr"]) == (1e-4, 2e-6)
+    assert not preset.lost
+
+
+@pytest.mark.parametrize(
+    ("network", "arguments"),
+    [("networks.lora", ["conv_dim=4"]), ("lycoris.kohya", ["algo=ia3"]), ("lycoris.kohya", ["algo=boft"])],
+)
+def test_arguments_that_the_gui_always_writes_are_the_networks_own(network: str, arguments: list[str]) -> None:
+    train = {"network_module": network, "network_args": arguments}
+    assert not build_gui_preset(compiled(train), Path("/out"), "dataset.toml").carried
+
+
 def test_the_name_that_the_gui_gives_a_run_is_listed() -> None:
     preset = build_gui_preset(compiled({"log_with": "wandb"}), Path("/out"), "dataset.toml")
     assert [each.key for each in preset.lost] == ["wandb_run_name"]
@@ -250,6 +265,17 @@ def test_a_run_of_others_names_no_place_outside_the_folder(name: str, to: Export
     with pytest.raises(MachineError):
         write_export(replace(source, others={name: b""}), to, tmp_path / "other" / "out", "run")
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("to", ["kohya_ss", "sd-scripts"])
+def test_no_secret_is_exported(to: ExportFormat, tmp_path: Path) -> None:
+    report = write_export(
+        compiled({"wandb_api_key": "sk-123", "huggingface_token": "hf_4"}), to, tmp_path / "out", "run"
+    )
+    written = "".join(path.read_text("utf-8") for path in (tmp_path / "out").iterdir()) + report.model_dump_json()
+    assert "sk-123" not in written
+    assert "hf_4" not in written
+    assert {"wandb_api_key", "huggingface_token"} <= {each.key for each in report.lost}
 
 
 @pytest.mark.parametrize("name", ["dataset.toml", "DATASET.toml"])

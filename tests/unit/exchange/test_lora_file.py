@@ -15,10 +15,12 @@ from lora_files import MB, SMALL, Shapes, Wanted, metadata, shapes_of, write, wr
 from lorabake.errors import RecipeError
 from lorabake.exchange.base_search import find_base_model, read_short_hash
 from lorabake.exchange.foreign import UNSET, ForeignConfig, Options, Source, Unset
+from lorabake.exchange.import_file import import_file
 from lorabake.exchange.lora_file.reader import TENSORS, read_lora_file
 from lorabake.lora.metadata import training_comment
 from lorabake.runs.index import INDEX_FILE
 from lorabake_schemas.base import OptionValue
+from lorabake_schemas.import_report import ImportedKey
 from lorabake_schemas.inspection import BaseModelInfo
 
 FLUX = {"lora_unet_double_blocks_0_img_attn_proj.lora_down.weight": (4, 64)}
@@ -448,6 +450,37 @@ def test_the_model_that_is_named_is_compared(tmp_path: Path) -> None:
         config = read(path, model=model)
         assert values(config.options)["pretrained_model_name_or_path"] == str(model)
         assert ("base.model" not in {line.key for line in config.missing}) is sure
+
+
+def find_line(path: Path, key: str, **more: Any) -> ImportedKey:
+    lines = import_file(Source(path=path, content=b"", **more)).report.keys
+    return next(line for line in lines if line.key == key)
+
+
+def test_a_model_that_cannot_be_verified_is_to_be_checked_and_not_repaired(tmp_path: Path) -> None:
+    write_raw(tmp_path / "sd15" / "model_index.json", {})
+    path = write(
+        tmp_path / "lum.safetensors", SMALL, metadata(ss_sd_model_name="sd15", ss_sd_model_hash="IsADirectory")
+    )
+    for model in (tmp_path, tmp_path / "sd15"):
+        assert "base.model" in {line.key for line in read(path, model=model).missing}
+        assert find_line(path, "ss_sd_model_name", model=model).fate == "computed"
+
+
+def test_a_learning_rate_that_is_the_default_has_an_effect(tmp_path: Path) -> None:
+    given = metadata(ss_optimizer="prodigyopt.prodigy.Prodigy", ss_learning_rate="1.0", ss_text_encoder_lr="None")
+    line = find_line(write(tmp_path / "lum.safetensors", SMALL, given), "ss_learning_rate")
+    assert (line.fate, line.why) == ("default", None)
+    given |= {"ss_unet_lr": "0.5", "ss_text_encoder_lr": "0.5"}
+    line = find_line(write(tmp_path / "lum.safetensors", SMALL, given), "ss_learning_rate")
+    assert line.fate == "dropped"
+
+
+def test_what_the_tensors_show_has_the_name_of_its_option(tmp_path: Path) -> None:
+    config = read(write(tmp_path / "lum.safetensors", SMALL))
+    given = {name: each for name, each in config.options.items() if each.keys == (TENSORS,)}
+    assert given
+    assert all(str(each.written).startswith(f"{name}=") for name, each in given.items())
 
 
 def test_a_folder_that_the_user_named_is_searched_by_name_alone(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from PIL.PngImagePlugin import PngInfo
 
 from constant import must_not_be_called
 from lorabake.errors import RecipeError
-from lorabake.inputs.images import CUT_OFF, ImageFileFacts, decode_image, open_image, read_image
+from lorabake.inputs.images import CUT_OFF, ImageFileFacts, decode_image, has_wide_gamut, open_image, read_image
 from lorabake.jobs.rehearsal import decode_to_bucket
 from lorabake.util.fact_cache import make_stamp
 from lorabake_schemas.bucket_fit import BucketFit
@@ -186,3 +187,38 @@ def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(path)
     assert read_image(str(path), make_stamp(path.stat(), path.name)).problem
     assert decode_image(str(path)).problem
+
+
+@pytest.mark.parametrize(
+    ("data", "name"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic" + bytes(99), "HEIC"),
+        (b"\xff\x0a" + bytes(99), "JPEG XL"),
+        (b"8BPS" + bytes(99), "PSD"),
+    ],
+)
+def test_a_format_that_is_not_read_is_named(tmp_path: Path, data: bytes, name: str) -> None:
+    assert name in (facts(tmp_path, data).problem or "")
+
+
+def make_profile(*colorants: tuple[float, float, float]) -> bytes:
+    """The head and the colorants of a color profile, which is all that is looked at."""
+    names = (b"rXYZ", b"gXYZ", b"bXYZ")
+    table = b"".join(name + struct.pack(">II", 168 + 20 * at, 20) for at, name in enumerate(names))
+    values = (struct.pack(">3i", *(round(value * 65536) for value in each)) for each in colorants)
+    return bytes(16) + b"RGB " + bytes(108) + b"\0\0\0\3" + table + b"".join(b"XYZ \0\0\0\0" + each for each in values)
+
+
+def test_a_profile_with_more_colors_than_srgb_is_a_fact(tmp_path: Path) -> None:
+    srgb = make_profile((0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141))
+    wide = make_profile((0.5151, 0.2412, -0.0011), (0.2919, 0.6922, 0.0419), (0.1572, 0.0666, 0.7841))
+    for kind in ("PNG", "JPEG", "WEBP"):
+        assert not facts(tmp_path, encoded(noise(), kind)).wide_gamut
+        assert not facts(tmp_path, encoded(noise(), kind, icc_profile=srgb)).wide_gamut
+        assert facts(tmp_path, encoded(noise(), kind, icc_profile=wide)).wide_gamut
+
+
+@pytest.mark.parametrize("at", [0, 20, 131, 140, 170, 200])
+def test_a_profile_that_is_cut_off_has_no_wide_gamut(at: int) -> None:
+    srgb = make_profile((0.4361, 0.2225, 0.0139), (0.3851, 0.7169, 0.0971), (0.1431, 0.0606, 0.7141))
+    assert not has_wide_gamut(srgb[:at])

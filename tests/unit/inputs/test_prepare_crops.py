@@ -72,3 +72,32 @@ def test_a_wrong_list_is_an_error_of_the_user(tmp_path: Path, name: str, text: s
     else:
         with pytest.raises(RecipeError):
             read_crops(tmp_path / name)
+
+
+def test_semicolons_and_blanks_are_read(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.csv", "image; left;top;right;bottom;tags\r\n\r\na.png;0;0;64;96;red, blue\r\n")
+    assert [(crop.image, crop.box, crop.tags) for crop in read_crops(path)] == [
+        ("a.png", (0, 0, 64, 96), ("red", "blue"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("a.csv", 'image,left,top,right,bottom\na.png,0,0,64,96\n"a.png"x,1,1,64,96\n', 3),
+        ("a.csv", "image,left,top,right,bottom\n\na.png,0,0,64,96\na.png,0,0,64,96\n", 4),
+        ("a.csv", "image,image\na.png,b.png\n", 1),
+        ("a.toml", '[[crop]]\nimage = "a"\n\n[[crop]]\nimage = "a"\nbox = [0, 0, 64]\n', 4),
+        ("a.toml", 'crop = [\n{image = "a"},\n{image = "b", bbox = 1},\n]\n', 3),
+    ],
+)
+def test_the_line_is_named(tmp_path: Path, name: str, text: str, line: int) -> None:
+    with pytest.raises(RecipeError) as caught:
+        read_crops(written(tmp_path, name, text))
+    assert f"{name}, line {line}:" in str(caught.value)
+
+
+@pytest.mark.parametrize(("name", "text"), [("a.csv", "image,left\n"), ("a.toml", "crop = []\n")])
+def test_a_list_without_crops_is_an_error(tmp_path: Path, name: str, text: str) -> None:
+    with pytest.raises(RecipeError):
+        read_crops(written(tmp_path, name, text))

@@ -73,3 +73,16 @@ def test_only_the_profile_of_the_source_is_kept() -> None:
         assert "comment" not in again.info
     gray = Image.open(io.BytesIO(pixels.encode(image.convert("L"), ".png", profile)))
     assert "icc_profile" not in gray.info
+
+
+def test_a_color_profile_is_applied() -> None:
+    swapped = bytearray(ImageCms.ImageCmsProfile(cast("Any", ImageCms).createProfile("sRGB")).tobytes())
+    red, blue = swapped.index(b"rXYZ"), swapped.index(b"bXYZ")
+    swapped[red : red + 4], swapped[blue : blue + 4] = b"bXYZ", b"rXYZ"
+    for mode, color in (("RGB", (200, 60, 20)), ("RGBA", (200, 60, 20, 7))):
+        found = pixels.to_srgb(Image.new(mode, (2, 2), color), bytes(swapped))
+        assert found is not None
+        value = cast("tuple[int, ...]", found.getpixel((0, 0)))
+        assert all(abs(one - two) <= 2 for one, two in zip(value, (20, 60, 200, 7), strict=False))
+        assert value[3:] == color[3:]
+    assert pixels.to_srgb(Image.new("RGB", (2, 2)), b"no profile") is None

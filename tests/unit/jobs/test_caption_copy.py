@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from lorabake.analysis.captioned_recipe import CaptionedRecipe, read_captioned_recipe
 from lorabake.analysis.tag_counts import tag_images
 from lorabake.analysis.tag_edits import make_edit, select_images
-from lorabake.errors import MachineError, ResourceError
+from lorabake.errors import BusyError, MachineError, ResourceError
 from lorabake.jobs.caption_copy import copy_dataset
 from lorabake.jobs.caption_edits import EditPlan, plan_edits
 from lorabake.recipe.load import load_recipe
+from lorabake.util.files import copy_into
 
 RECIPE = """# mine
 name = "x"
@@ -174,3 +176,26 @@ def test_captions_in_a_metadata_file(tmp_path: Path) -> None:
     assert (tmp_path / "new" / "meta.json").read_text() == f'{{"{image}": {{"tags": "lum"}}}}'
     assert loaded.recipe.concept[0].metadata_file == "meta.json"
     assert (tmp_path / "new" / loaded.recipe.concept[0].images).samefile(tmp_path / "set" / "pics")
+
+
+def test_two_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one stops, and the first one's copy is complete."""
+    path = write_project(tmp_path / "set")
+
+    def meanwhile(*given: Any, **named: Any) -> None:
+        with pytest.raises(BusyError):
+            copy_dataset(*plan(path), tmp_path / "deep" / "new")
+        copy_into(*given, **named)
+
+    monkeypatch.setattr("lorabake.jobs.caption_copy.copy_into", meanwhile)
+    copied = copy_dataset(*plan(path), tmp_path / "deep" / "new")
+    assert len(list(copied.parent.rglob("*.png"))) == 4
+    assert [each.name for each in copied.parent.parent.iterdir()] == ["new"]
+
+
+def test_a_link_that_leads_nowhere_is_not_replaced(tmp_path: Path) -> None:
+    path = write_project(tmp_path / "set")
+    (tmp_path / "new").symlink_to("nowhere")
+    with pytest.raises(MachineError):
+        copy_dataset(*plan(path), tmp_path / "new")
+    assert {each.name for each in tmp_path.iterdir()} == {"set", "new"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -117,6 +118,9 @@ SEEN: Mapping[str, tuple[str, list[tuple[str | None, str | None, str | None, str
     ),
     "a_pose": ("concept", [("hands on hips", None, None, "hands_on_hips")]),
     "a_camera": ("character", [("ohwxlora", None, "person", "DCIM/100APPLE")]),
+    "downloaded": ("character", [("wlop", None, "1girl", "danbooru/wlop")]),
+    "hugging_face": ("character", [("zkwman", None, "man", "train")]),
+    "json_for_each": ("character", [("zkwwolf", None, "anthro", "wolf")]),
 }
 
 
@@ -148,7 +152,6 @@ KEYS: Mapping[str, Mapping[str, object]] = {
     "separator_captions": {"captions.keep_tokens_separator": "|||"},
     "several_lines": {"captions.enable_wildcard": True, "captions.shuffle_caption": False},
     "e621_tags": {"base.tags": "e621"},
-    "booru_download": {"concept.captions": None},  # there are captions, though with other names
     "with_regularization": {
         "regularization": [
             {"class": "woman", "images": "data/1_woman"},
@@ -166,6 +169,69 @@ def test_what_is_seen_becomes_a_key(tmp_path: Path, name: str) -> None:
     for key, value in KEYS[name].items():
         table, _, own = key.partition(".")
         assert (tables[table].get(own) if own else made[table]) == value, key
+
+
+# Each layout with the caption of its first image, and the files that it is from.
+CONVERTED: Mapping[str, tuple[str, str, str]] = {
+    "downloaded": ("files", "*.*.txt", "wlop, 1girl, long hair, smile, sitting, from side"),
+    "tags_in_lines": ("lines", "*.txt", "asuka langley, 1girl, smile, sitting, from side"),
+    "tags_between_spaces": ("spaces", "*.txt", "1girl, long hair, blue eyes, smile"),
+    "booru_download": ("files", "*.*.txt", "1girl, solo, smile, sitting, from side"),
+    "hugging_face": ("files", "metadata.jsonl", sentences("A photo of zkwman man")(0)),
+    "a_table": ("files", "captions.csv", "zkwman, 1boy, smile, sitting, from side"),
+    "json_for_each": ("files", "*.*.json", "zkwwolf, anthro, smile"),
+    "captions_in_a_folder": ("files", "captions/*.txt", "zkwgirl, 1girl, smile, sitting, from side"),
+    "metadata_by_stems": ("files", "meta_cap.json", sentences("A photo of zkwman man")(0) + ", 1boy"),
+}
+
+
+@pytest.mark.parametrize("name", CONVERTED)
+def test_captions_that_sd_scripts_cannot_read_become_a_metadata_file(tmp_path: Path, name: str) -> None:
+    form, source, text = CONVERTED[name]
+    order = InitOrder(LAYOUTS[name](tmp_path / "data"), None, tmp_path)
+    seen = look_around(order, ScanOptions())
+    draft = make_draft(order, seen, Answers())
+    path = tmp_path / write_draft(order, draft)
+    (concept,) = read(path)["concept"]
+    table = json.loads((tmp_path / concept["metadata_file"]).read_text("utf-8"))
+    images = tmp_path / concept["images"]
+    assert table[min(table)] == {"caption": text}
+    assert sorted(table) == sorted(each.name for each in images.glob("*.png"))
+    assert "captions" not in concept
+    report = make_init_report(path, seen, draft, check(path))
+    (found,) = (each for each in report.folders if each.role == "concept")
+    assert (found.form, found.converted, found.captions) == (form, source, len(table))
+
+
+@pytest.mark.parametrize("name", ["hugging_face", "captions_in_a_folder", "booru_download"])
+def test_the_check_names_captions_that_are_not_read(tmp_path: Path, name: str) -> None:
+    _, path = start(LAYOUTS[name](tmp_path / "data"), tmp_path)
+    lines = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("metadata_file")]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    next(tmp_path.glob("*-captions.json")).unlink()
+    (found,) = (each for each in check(path).findings if each.rule == "G3.3")
+    assert CONVERTED[name][1] in str(found.fix)
+
+
+def test_a_recipe_that_is_not_written_leaves_no_metadata_file(tmp_path: Path) -> None:
+    folder = LAYOUTS["hugging_face"](tmp_path / "data")
+    (tmp_path / "zkwman.toml").touch()
+    with pytest.raises(MachineError):
+        start(folder, tmp_path)
+    assert not list(tmp_path.glob("*.json"))
+    start(folder, tmp_path, output=tmp_path / "a.toml")
+    start(folder, tmp_path, output=tmp_path / "b.toml")  # with the same captions
+    (tmp_path / "zkwman-captions.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(MachineError):
+        start(folder, tmp_path, output=tmp_path / "c.toml")
+
+
+def test_an_archive_is_named(tmp_path: Path) -> None:
+    (tmp_path / "set" / "data").mkdir(parents=True)
+    (tmp_path / "set" / "data" / "train-00000.parquet").write_bytes(b"PAR1")
+    with pytest.raises(RecipeError) as caught:
+        start(tmp_path / "set", tmp_path)
+    assert "train-00000.parquet" in str(caught.value.hint)
 
 
 def test_the_same_folder_gives_the_same_bytes(tmp_path: Path) -> None:

@@ -135,3 +135,11 @@ def test_a_path_outside_is_never_written(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"below|subpath"):
             files.write_bytes(path, b"x", within=tmp_path / "root")
     assert not (tmp_path / "a").exists()
+
+
+def test_an_error_below_a_folder_has_the_whole_path(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    path = tmp_path / "a" / ("x" * 250)
+    with pytest.raises(OSError, match="name") as caught:
+        files.replace_bytes(path, b"", within=tmp_path)
+    assert caught.value.filename == str(path)

@@ -24,6 +24,7 @@ from lorabake.analysis.draft_concepts import (
     name_subject,
 )
 from lorabake.analysis.draft_kind import choose_kind
+from lorabake.inputs.foreign_captions import ForeignCaptions
 from lorabake.inputs.image_tree import FoundDataset, FoundFolder
 from lorabake_schemas.dataset import CaptionProblem
 from lorabake_schemas.families.registry import list_family_names
@@ -59,7 +60,8 @@ class Question:
 @dataclass(frozen=True, slots=True)
 class Draft:
     """The content of a recipe as tomllib would read it, its comments by key, and the questions whose defaults it has.
-    ``concepts`` are what its [[concept]] tables were made of."""
+    ``concepts`` are what its [[concept]] tables were made of, ``metadata`` the captions of each folder whose own ones
+    sd-scripts cannot read, by the name of the file that the recipe has for them."""
 
     content: dict[str, Any]
     comments: Mapping[tuple[str | int, ...], str]
@@ -67,6 +69,7 @@ class Draft:
     concepts: tuple[ConceptDraft, ...]
     questions: tuple[Question, ...]
     model: ModelChoice
+    metadata: Mapping[str, ForeignCaptions]
 
 
 def find_answer_fault(key: str, value: str) -> Message | None:
@@ -106,6 +109,7 @@ def draft_recipe(
     base = draft_base(model, answers, drafts)
     content, comments = _assemble(found, drafts, base, name_path)
     content |= {"name": choose_name(found, drafts, answers), "kind": kind}
+    metadata = dict(_place_captions(content, drafts))
     comments[("kind",)] = "character, style, object, clothing, concept or outfits"
     return Draft(
         content=content,
@@ -118,7 +122,17 @@ def draft_recipe(
             )
         ),
         model=model,
+        metadata=metadata,
     )
+
+
+def _place_captions(content: dict[str, Any], drafts: Sequence[ConceptDraft]) -> Iterator[tuple[str, ForeignCaptions]]:
+    """A metadata file next to the recipe for each folder whose captions sd-scripts cannot read."""
+    those = [(table, each.folder.foreign) for table, each in zip(content["concept"], drafts, strict=True)]
+    for number, (table, foreign) in enumerate(each for each in those if each[1]):
+        if foreign:
+            table["metadata_file"] = f"{content['name']}-captions{f'-{number + 1}' if number else ''}.json"
+            yield table["metadata_file"], foreign
 
 
 def _needs_token(drafts: Sequence[ConceptDraft], kind: RecipeKind) -> bool:
@@ -223,7 +237,8 @@ def _write_concept(draft: ConceptDraft, base: BaseDraft, found: FoundDataset, na
     }
     if draft.folder.offer and draft.folder.offer.usable:
         table["metadata_file"] = name_path(Path(draft.folder.offer.path))
-        table.pop("masks", None)  # sd-scripts cannot combine them (S49)
+    elif draft.folder.foreign:
+        table["metadata_file"] = ""  # _place_captions names it
     elif not draft.captioned and not _has_other_captions(draft.folder):
         table["captions"] = "none"
         if table["masks"]:  # which have no class tokens (CU:225)
@@ -235,6 +250,8 @@ def _write_concept(draft: ConceptDraft, base: BaseDraft, found: FoundDataset, na
     if summary.several_lines:
         table["enable_wildcard"] = True
         table["shuffle_caption"] = False if summary.sentences_among_lines else None
+    if "metadata_file" in table:
+        table.pop("masks")  # sd-scripts cannot combine them (S49)
     table["keep_tokens_separator"] = summary.mark or None
     table["keep_tokens"] = draft.front
     if draft.prefix:
@@ -259,6 +276,7 @@ def _comment_concept(draft: ConceptDraft, table: Mapping[str, Any]) -> dict[str,
         "token": origin.get(draft.seen, "the trigger word"),
         "class": "what it is, in a word that the model knows",
         "captions": "there are none: every image is trained as token and class",
+        "metadata_file": "the captions of these images",
         "caption_prefix": "put in front of each caption; the captions do not start with it",
         "enable_wildcard": "every line of a caption file is a caption",
         "keep_tokens": "tags at the start of each caption that stay there",

@@ -208,7 +208,7 @@ def share_with(draft: ConceptDraft, word: str) -> float:
 
 def _fit_to_captions(draft: ConceptDraft) -> ConceptDraft:
     """Let captions that lack the token start with it, and keep in place what they all start with."""
-    if not draft.captioned or not draft.token or draft.folder.offer:
+    if not draft.captioned or not draft.token:
         return draft
     if share_with(draft, draft.token) <= FEW:
         return _add_prefix(draft)

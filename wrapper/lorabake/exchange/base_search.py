@@ -47,7 +47,7 @@ def find_base_model(wanted: BaseModelInfo, places: Iterable[Path], *, smallest: 
     same = [path for path in entries if name and name in {path.name.casefold(), path.stem.casefold()}]
     named = same or [path for path in entries if stem and stem == path.stem.casefold()]
     if wanted.is_folder:
-        return FoundBase(named[0], msg("it has the same name; a folder has no hash"), False) if named else None
+        return FoundBase(named[0], msg("same name, but not verified: a folder has no hash"), False) if named else None
     files = [path for path in entries if path not in named and is_file(path)]
     alike = [path for path in files if wanted.short_hash and read_short_hash(path) == wanted.short_hash]
     for path in [*named, *alike][:_MAX_HASHED]:
@@ -73,7 +73,7 @@ def _judge_name(path: Path, wanted: BaseModelInfo) -> Message:
         return msg("it has the same name, but another SHA-256 than the recorded one: another version")
     if wanted.short_hash and is_file(path) and read_short_hash(path) != wanted.short_hash:
         return msg("it has the same name, but another hash than the recorded one: another version")
-    return msg("it has the same name; the metadata has no hash to compare it with")
+    return msg("same name, but not verified: the metadata has no hash")
 
 
 def _iter_models(places: Iterable[Path], smallest: int) -> Iterator[Path]:

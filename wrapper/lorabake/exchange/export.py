@@ -6,6 +6,7 @@ import json
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, cast
 
@@ -18,11 +19,13 @@ from lorabake.util.files import create_bytes, disk_error, reason
 from lorabake_schemas.export_report import ExportedKey, ExportFormat, ExportReport
 from lorabake_schemas.messages import msg
 from lorabake_schemas.recipe import Recipe
+from lorabake_schemas.secrets import is_secret
 from lorabake_schemas.values import format_value
 
 HEADER = "# Exported by lorabake.\n"
 START_FILE = "train.sh"
 _NOT_SAID = msg("only lorabake has it")
+_SECRET = msg("a secret is not copied")
 # Keys of a recipe that no option of sd-scripts is made of. Each decides defaults, or what is checked.
 _OWN_KEYS = frozenset(
     {
@@ -41,7 +44,9 @@ def write_export(
     Raises MachineError if something is in the folder, or if it cannot be written; then nothing of ours stays.
     """
     carried: tuple[ExportedKey, ...] = ()
-    lost = list(own)
+    secrets = [name for name in source.train if is_secret(name)]  # a run may be a stranger's
+    lost = [*own, *(ExportedKey(key=name, why=_SECRET) for name in secrets)]
+    source = replace(source, train={name: value for name, value in source.train.items() if name not in secrets})
     if to == "kohya_ss":
         preset = build_gui_preset(source, folder, DATASET_FILE)
         carried, lost = preset.carried, [*lost, *preset.lost]

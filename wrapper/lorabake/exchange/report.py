@@ -50,6 +50,9 @@ _RUN_FILES: Mapping[str, Message] = {
     "learning_rate": msg("no effect: unet_lr and text_encoder_lr replace it"),
     "max_train_steps": msg("no effect: max_train_epochs replaces it"),
 }
+_REPLACED_BY: Mapping[str, frozenset[str]] = {
+    "learning_rate": frozenset({"unet_lr", "text_encoder_lr"}), "max_train_steps": frozenset({"max_train_epochs"}),
+}  # fmt: skip
 _NO_PROMPTS = msg("no effect without sample prompts")
 _NOT_FOR_REGULARIZATION = msg("a recipe cannot set this for regularization images")
 _NOT_TAKEN = msg("the network or the optimizer of the recipe does not take it")
@@ -194,13 +197,14 @@ def _explain_absence(level: str, option: str, given: Given, draft: Draft, traine
     refusal = find_refusal(option)
     neutral = value is None or value is False or value == _get_neutral(option, level, trainer)
     in_use = option == "log_with" and value in {"wandb", "all"}
+    replaced = _REPLACED_BY.get(option, frozenset()) <= draft.values.keys()
     checks: tuple[tuple[bool, Message | None], ...] = (
         (level == "launch", _explain_launch(option)),
         (option.startswith("sample_") and "sample" not in draft.content, _NO_PROMPTS),
         (option not in trainer.options and not of_images, _describe_unknown(option)),
         (neutral, None),
         (option in draft.wanted.idle, describe_idle(draft.wanted.idle.get(option))),
-        (option in _RUN_FILES and not in_use, _RUN_FILES.get(option)),
+        (option in _RUN_FILES and not in_use and replaced, _RUN_FILES.get(option)),
         (bool(unused), msg("no effect with the other settings")),
         (refusal is not None and not _has_key(option), refusal[0] if refusal else None),
     )
@@ -295,6 +299,9 @@ def report_added(
     """Keys that the source does not have, and what lorabake sets where the source is silent; not what the user
     typed or has to fill in, which are ``elsewhere``.
     """
+    if ("name",) in draft.defaults and "output_name" not in config.options:
+        why = msg("from the name of the file")
+        yield ImportedKey(key="output_name", value=str(outcome.content["name"]), fate="computed", to="name", why=why)
     for path in sorted(draft.defaults, key=str):
         value = get_value(outcome.content, path)
         if value is None or draft.origins.get(path) or path in BASICS or path in elsewhere:

@@ -248,11 +248,7 @@ def _describe_network(given: Values, trainer: TrainerFacts) -> dict[str, object]
     if network not in ALPHA_IGNORED_BY:
         found["network_alpha"] = alpha
     if is_lycoris(network):
-        arguments = {"conv_dim": rank, "conv_alpha": alpha, **arguments}
-        if arguments.get("preset") in {"full", trainer.family.full_preset_file}:
-            arguments.pop("preset", None)
-        if arguments.get("preset") == IA3_PRESET_FILE:
-            arguments["preset"] = "ia3"
+        arguments = _describe_lycoris({"conv_dim": rank, "conv_alpha": alpha, **arguments}, network, trainer)
         neutral: Mapping[str, object] = {"factor": -1, "block_size": 4}
     else:
         if not arguments.get("conv_dim"):
@@ -260,12 +256,25 @@ def _describe_network(given: Values, trainer: TrainerFacts) -> dict[str, object]
             arguments.pop("conv_alpha", None)
         elif arguments.get("conv_alpha") == 1:
             del arguments["conv_alpha"]
-        neutral = {}
+        neutral = {"unit": 1}  # networks.dylora
     for name, value in arguments.items():
         kept = name in {"conv_dim", "conv_alpha"} or (value and value != neutral.get(name))
         if kept:
             found[f"network_args.{name}"] = _freeze(value)
     return found
+
+
+def _describe_lycoris(arguments: dict[str, object], network: str, trainer: TrainerFacts) -> dict[str, object]:
+    """Without what the algorithm ignores, and with one name for each preset."""
+    if arguments.get("preset") in {"full", trainer.family.full_preset_file}:
+        arguments.pop("preset", None)
+    if arguments.get("preset") == IA3_PRESET_FILE:
+        arguments["preset"] = "ia3"
+    if network in RANK_IGNORED_BY and arguments["conv_dim"]:  # only whether convolutions are trained
+        arguments["conv_dim"] = DEFAULT_RANK
+    if network in ALPHA_IGNORED_BY:
+        arguments.pop("conv_alpha")
+    return arguments
 
 
 def _describe_images(

@@ -19,7 +19,7 @@ from PIL import __version__ as pillow
 
 from lorabake.inputs import captions
 from lorabake.inputs.folders import FolderListing, find_unmatched_captions, list_folder, list_image_folders
-from lorabake.inputs.images import ImageFileFacts, read_image
+from lorabake.inputs.images import ImageFileFacts, make_image_facts, read_image
 from lorabake.inputs.masks import read_masks
 from lorabake.inputs.metadata_file import MetadataImages, list_metadata_images
 from lorabake.util.fact_cache import FactStore, Row, is_file_stamp, is_settled
@@ -37,7 +37,7 @@ from lorabake_schemas.dataset import (
 )
 
 # Kinds of facts; a number changes when the same file would give another one.
-IMAGE_KIND, CAPTION_KIND, WILDCARD_KIND = f"image 3, Pillow {pillow}", "caption 1", "caption lines 1"
+IMAGE_KIND, CAPTION_KIND, WILDCARD_KIND = f"image 4, Pillow {pillow}", "caption 1", "caption lines 1"
 PROGRESS_INTERVAL = 32  # images between two reports of progress
 MISSING = CaptionProblem.MISSING
 PROBLEM_BY_VALUE: dict[str | None, CaptionProblem | None] = {None: None} | {each.value: each for each in CaptionProblem}
@@ -187,22 +187,7 @@ def _scan_folder(
         file = ImageFileFacts(*row) if row else read_image(f"{names.root}{os.sep}{name}", stamp)
         if row is None and file.problem is None and stamp and is_settled(stamp, state.now):
             fresh.append((stamp, list(file)))  # an image with a problem is read again each time
-        seen = (file.seen[0], file.seen[1]) if file.seen else None  # a list, if it was known
-        images.append(
-            ImageFacts(
-                name,
-                file.width,
-                file.height,
-                file.mode,
-                file.alpha,
-                seen,
-                file.problem,
-                text,
-                file.format,
-                file.orientation,
-                file.moving,
-            )
-        )
+        images.append(make_image_facts(name, file, text))
         marks.append(file.mark)
         state.step()
     state.store.keep(IMAGE_KIND, names.identity, fresh)

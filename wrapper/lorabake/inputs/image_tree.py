@@ -20,10 +20,12 @@ from lorabake.inputs.folders import (
     list_folder,
     list_image_folders,
 )
+from lorabake.inputs.foreign_captions import ForeignCaptions, find_foreign_captions
 from lorabake.inputs.metadata_file import find_metadata_file
 from lorabake.util.files import is_folder
 from lorabake_schemas.dataset import (
     CAPTION_EXTENSION,
+    CaptionFacts,
     CaptionProblem,
     FolderFacts,
     ImageFacts,
@@ -42,12 +44,14 @@ NEARBY_ROLES = ("regularization", "masks")
 @dataclass(frozen=True, slots=True)
 class FoundFolder:
     """A folder with images: its ``path``, what its name says, and its images and captions, which end in
-    ``facts.caption_extension`` or are in ``offer``, a metadata file, if it is usable."""
+    ``facts.caption_extension`` or are in ``offer``, a metadata file, if it is usable. ``foreign`` are captions that
+    sd-scripts cannot read as they are; then ``facts`` has them."""
 
     path: Path
     name: FolderName
     facts: FolderFacts
     offer: MetadataOffer | None = None
+    foreign: ForeignCaptions | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +179,10 @@ def _scan(named: Sequence[tuple[Path, FolderName]], scanning: ScanOptions) -> It
     for at, found in zip(again, scan_folders([*again.values()], [], scanning).concepts if again else (), strict=True):
         facts[at] = found
     for at, (path, name) in enumerate(named):
-        yield FoundFolder(path, name, facts[at] if facts[at].images else _read_unread(facts[at]), offers.get(at))
+        offer, own = offers.get(at), facts[at] if facts[at].images else _read_unread(facts[at])
+        usable = name.role != "concept" or (offer and offer.usable) or not facts[at].images
+        foreign = None if usable else find_foreign_captions(path, own)
+        yield FoundFolder(path, name, _with_captions(own, foreign) if foreign else own, offer, foreign)
 
 
 def _read_unread(facts: FolderFacts) -> FolderFacts:
@@ -183,6 +190,13 @@ def _read_unread(facts: FolderFacts) -> FolderFacts:
     paths = {name: f"{facts.path}{os.sep}{name}" for name in facts.ignored}
     images = [ImageFacts(name, caption=read_caption(path, CAPTION_EXTENSION)) for name, path in paths.items()]
     return replace(facts, images=tuple(images))
+
+
+def _with_captions(facts: FolderFacts, found: ForeignCaptions) -> FolderFacts:
+    texts = [found.texts[image.name] for image in facts.images]
+    captions = [CaptionFacts(text) if text else CaptionFacts(problem=CaptionProblem.MISSING) for text in texts]
+    images = zip(facts.images, captions, strict=True)
+    return replace(facts, images=tuple(image._replace(caption=caption) for image, caption in images))
 
 
 def _find_metadata(path: Path, name: FolderName, facts: FolderFacts) -> MetadataOffer | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import warnings
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,7 @@ from zlib import crc32
 from lorabake.inputs.duplicates import THUMBNAIL_SIZE
 from lorabake.util.fact_cache import is_file_stamp
 from lorabake.util.files import open_descriptor, open_file, reason
+from lorabake_schemas.dataset import CaptionFacts, ImageFacts
 from lorabake_schemas.messages import msg
 
 if TYPE_CHECKING:  # not needed where all images are known already: Pillow is a twentieth of a check
@@ -27,7 +29,21 @@ COMMON_FORMATS = ("PNG", "JPEG", "BMP", "DIB", "GIF")
 # A JPEG with more images behind the first, a BMP without its first bytes.
 FORMAT_ALIASES = {"MPO": "JPEG", "DIB": "BMP"}
 EXIF_ORIENTATION = 0x0112
+# The colorants of sRGB in a color profile (ICC.1, tags rXYZ, gXYZ and bXYZ). Display P3 is 0.09 away.
+SRGB_PRIMARIES = {
+    b"rXYZ": (0.436, 0.222, 0.014), b"gXYZ": (0.385, 0.717, 0.097), b"bXYZ": (0.143, 0.061, 0.714),
+}  # fmt: skip
+PRIMARY_TOLERANCE = 0.02
+MAX_PROFILE_TAGS = 100
 CUT_OFF = msg("cut off before the end of the image")
+# The first bytes of formats that only other programs read, and those after an ISO file's "ftyp".
+OTHER_FORMATS = {
+    b"8BPS": "PSD", b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"\0\0\0\x0cjP  ": "JPEG 2000",
+}  # fmt: skip
+OTHER_BRANDS = {
+    b"avif": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"heim": "HEIC", b"heis": "HEIC", b"hevc": "HEIC",
+    b"mif1": "HEIC",
+}  # fmt: skip
 
 
 class ImageFileFacts(NamedTuple):
@@ -44,8 +60,18 @@ class ImageFileFacts(NamedTuple):
     seen: tuple[int, int] | None = None
     orientation: int = 1
     moving: bool = False
+    wide_gamut: bool = False
     problem: str | None = None
     mark: str = ""
+
+
+def make_image_facts(name: str, file: ImageFileFacts, caption: CaptionFacts) -> ImageFacts:
+    """The facts of an image of this name."""
+    seen = (file.seen[0], file.seen[1]) if file.seen else None  # a list, if it was kept
+    return ImageFacts(
+        name, file.width, file.height, file.mode, file.alpha, seen, file.problem, caption, file.format,
+        file.orientation, file.moving, file.wide_gamut,
+    )  # fmt: skip
 
 
 class DecodedImage(NamedTuple):
@@ -129,11 +155,27 @@ def _read_header(file: BinaryIO, head: bytes, size: int) -> ImageFileFacts:
             # where that gives 0 it asks Pillow (TU:1483)
             extended = found == "WEBP" and head[12:16] == b"VP8X" and image.width > 1
             seen = (image.width - 1, image.height - 1) if extended else None
+            wide_gamut = has_wide_gamut(image.info.get("icc_profile"))
             return ImageFileFacts(
-                found, *image.size, image.mode, _has_alpha(image), seen, _read_orientation(image), moving
+                found, *image.size, image.mode, _has_alpha(image), seen, _read_orientation(image), moving, wide_gamut
             )
     except Exception as error:  # noqa: BLE001 - a damaged header raises almost anything out of Pillow's readers
         return ImageFileFacts(problem=_describe_problem(error, head, size))
+
+
+def has_wide_gamut(profile: object) -> bool:
+    """Whether a color profile has other primaries than sRGB, such as Display P3 or Adobe RGB."""
+    if not isinstance(profile, bytes) or profile[16:20] != b"RGB ":
+        return False
+    places = range(132, 132 + 12 * min(int.from_bytes(profile[128:132]), MAX_PROFILE_TAGS), 12)
+    tags = {profile[at : at + 4]: int.from_bytes(profile[at + 4 : at + 8]) for at in places}
+    for name, primary in SRGB_PRIMARIES.items():
+        data = profile[tags.get(name, 0) :][8:20]
+        if name in tags and len(data) == 12:
+            found = (value / 65536 for value in struct.unpack(">3i", data))
+            if any(abs(one - two) > PRIMARY_TOLERANCE for one, two in zip(found, primary, strict=True)):
+                return True
+    return False
 
 
 def _has_alpha(image: Image.Image) -> bool:
@@ -197,10 +239,18 @@ def _describe_problem(error: Exception, head: bytes, size: int) -> str:
             return msg("too many pixels for Pillow, which sd-scripts reads images with")
         case _ if head[8:12] == b"WEBP" and int.from_bytes(head[4:8], "little") + 8 > size:
             return CUT_OFF
+        case UnidentifiedImageError() if other := _name_other_format(head):
+            return msg("a {format} file, which sd-scripts cannot read; save it as PNG or JPEG", format=other)
         case UnidentifiedImageError():
             return msg("not an image, despite its name") if size else msg("the file is empty")
         case _:
             return msg("damaged header: {why}", why=_error_text(error))
+
+
+def _name_other_format(head: bytes) -> str | None:
+    if head[4:8] == b"ftyp":
+        return OTHER_BRANDS.get(head[8:12])
+    return next((name for start, name in OTHER_FORMATS.items() if head.startswith(start)), None)
 
 
 def _error_text(error: Exception) -> str:

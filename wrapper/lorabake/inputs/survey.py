@@ -9,6 +9,7 @@ from pathlib import Path
 
 from lorabake.inputs import clip_tokens
 from lorabake.inputs.dataset import ImageFolder, ScanOptions, scan_captions, scan_folders
+from lorabake.inputs.foreign_captions import find_foreign_captions
 from lorabake.inputs.metadata_file import find_metadata_file
 from lorabake.util.files import is_folder
 from lorabake.util.path_case import match_case_insensitive, recipe_relative_path
@@ -91,10 +92,14 @@ def _lacks_captions(folder: FolderFacts) -> bool:
 
 
 def _find_metadata(where: Path, images: str, folder: FolderFacts) -> MetadataOffer | None:
-    """A metadata file next to the images, next to their folder or next to the recipe, named as the recipe would."""
+    """A metadata file next to the images, next to their folder or next to the recipe, named as the recipe would; or
+    captions in another form."""
     root = where / images
     found = find_metadata_file(root, (root, root.parent, where), [image.name for image in folder.images])
-    return replace(found, path=recipe_relative_path(Path(found.path), where)) if found and folder.images else None
+    if found and folder.images:
+        return replace(found, path=recipe_relative_path(Path(found.path), where))
+    foreign = None if folder.others or folder.miscased else find_foreign_captions(root, folder)
+    return MetadataOffer(foreign.source, usable=False, foreign=True) if foreign else None
 
 
 def _find_other_case(where: Path, images: str) -> str | None:

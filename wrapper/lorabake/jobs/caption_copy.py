@@ -11,7 +11,7 @@ from lorabake.analysis.captioned_recipe import CaptionedRecipe
 from lorabake.errors import MachineError
 from lorabake.inputs.captions import caption_path
 from lorabake.jobs.caption_edits import EditPlan
-from lorabake.jobs.dataset_places import refuse_little_space, refuse_places
+from lorabake.jobs.dataset_places import hold_place, refuse_little_space, refuse_places
 from lorabake.jobs.prepare.recipe import NewPlaces, rewrite_recipe, write_named_schema
 from lorabake.recipe.paths import resolve_run_paths
 from lorabake.util.files import (
@@ -42,23 +42,25 @@ def copy_dataset(plan: EditPlan, read: CaptionedRecipe, place: Path) -> Path:
 
     It gets its name when it is complete, so an interrupted copy can be made again. Images whose captions are in a
     metadata file stay where they are, since that file names them; it is copied. Images and captions that links lead to
-    are copied as files. Raises MachineError if ``place`` exists or is in the dataset, ResourceError for too little
-    space, and whatever the disk refuses.
+    are copied as files. Raises MachineError if ``place`` exists or is in the dataset, BusyError if another
+    process is making it, ResourceError for too little space, and whatever the disk refuses.
     """
     given, place = place, Path(os.path.abspath(place))  # noqa: PTH100 - links stay
-    if exists(place):
-        raise MachineError(msg("{path} already exists", path=place), msg("choose a new folder"))
     refuse_places(place, read.recipe, read.loaded)
-    refuse_little_space(place, _measure_images(read))
     part = place.with_name(f".{place.name}.lorabake-part")
     try:
-        _make_part(part)
-        places = _copy_folders(plan, read, part, place)
-        text = rewrite_recipe(replace(read.loaded, source=b""), place, read.loaded.folder, places)
-        write_bytes(part / read.loaded.path.name, text.encode(), within=part, durable=True)
-        write_named_schema(text, part)
-        remove_file(part / _MARK, within=part)
-        move_file(part, place, within=place.parent)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        with hold_place(place, part.with_name(f"{part.name}.lock")):
+            if os.path.lexists(place):
+                raise MachineError(msg("{path} already exists", path=place), msg("choose a new folder"))
+            refuse_little_space(place, _measure_images(read))
+            _make_part(part)
+            places = _copy_folders(plan, read, part, place)
+            text = rewrite_recipe(replace(read.loaded, source=b""), place, read.loaded.folder, places)
+            write_bytes(part / read.loaded.path.name, text.encode(), within=part, durable=True)
+            write_named_schema(text, part)
+            remove_file(part / _MARK, within=part)
+            move_file(part, place, within=place.parent)
     except OSError as error:
         raise disk_error(error, msg("cannot write {path}: {why}", path=place, why=reason(error))) from error
     return given / read.loaded.path.name

@@ -1,14 +1,17 @@
-"""Where a copy of a dataset may be made: outside of the dataset, and with room for it."""
+"""Where a copy of a dataset may be made: outside of the dataset, with room for it, and by one process at a time."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
-from lorabake.errors import MachineError, ResourceError
+from lorabake.errors import BusyError, MachineError, ResourceError
 from lorabake.recipe.load import LoadedRecipe
 from lorabake.util import machine
 from lorabake.util.files import get_identity
+from lorabake.util.locks import LockHolder, find_holder, try_lock
 from lorabake_schemas.messages import msg
 from lorabake_schemas.recipe import Recipe
 
@@ -53,3 +56,26 @@ def refuse_little_space(root: Path, needed: int) -> None:
             ),
             msg("free some space, or pass a folder on another disk with --to"),
         )
+
+
+@contextmanager
+def hold_place(place: Path, lock: Path) -> Generator[None]:
+    """Keep other processes from making ``place``. Raises BusyError if one is, OSError if there can be no lock."""
+    with try_lock(lock) as holder:
+        if holder is not None:
+            raise _make_busy_error(place, holder)
+        yield
+
+
+def refuse_busy(place: Path, lock: Path) -> None:
+    """Raises BusyError if another process is making ``place``; changes nothing."""
+    try:
+        holder = find_holder(lock)
+    except OSError:
+        return
+    if holder is not None:
+        raise _make_busy_error(place, holder)
+
+
+def _make_busy_error(place: Path, holder: LockHolder) -> BusyError:
+    return BusyError(msg("{path} is being prepared by {who}", path=place, who=holder.who), holder.hint)

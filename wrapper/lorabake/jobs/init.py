@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -17,15 +18,17 @@ from lorabake.errors import MachineError, RecipeError
 from lorabake.inputs import clip_tokens
 from lorabake.inputs.base_model import inspect_base_model, looks_like_hub_id
 from lorabake.inputs.dataset import ScanOptions
+from lorabake.inputs.folders import list_folder
 from lorabake.inputs.image_tree import FoundDataset, find_dataset
 from lorabake.recipe.foreign import START_SIZE, recognize, recognize_bytes
-from lorabake.recipe.writing import create_recipe_file, write_recipe
-from lorabake.util.files import TOML_LIMIT, exists, is_file, open_file, reason
+from lorabake.recipe.writing import create_new_file, create_recipe_file, write_recipe
+from lorabake.util.files import TOML_LIMIT, exists, is_file, open_file, read_bytes, reason
 from lorabake.util.path_case import recipe_relative_path
-from lorabake_schemas.dataset import IMAGE_EXTENSIONS
+from lorabake_schemas.dataset import CAPTION_EXTENSION, IMAGE_EXTENSIONS
 from lorabake_schemas.guide.rules.dataset import FOLDER_PROBLEMS
 from lorabake_schemas.messages import escape_undecodable, literal, msg, shorten_list
 
+ARCHIVES = frozenset({".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".parquet", ".arrow", ".cbz"})  # data sets, too
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -94,7 +97,16 @@ def _describe_empty(shown: Path, found: FoundDataset) -> RecipeError:
             names=shorten_list(names, 3, literal),
         )
         return RecipeError(said, hint=hint)
+    if packed := [path.name for path in _list_files(found.root) if path.suffix.lower() in ARCHIVES]:
+        hint = msg("unpack {names} first", names=shorten_list(packed, 3, literal))
     return RecipeError(msg("no images in {path} and its subfolders", path=shown), hint=hint)
+
+
+def _list_files(root: Path) -> list[Path]:
+    """Those of a folder and of its subfolders."""
+    folders = [root, *(root / name for name in list_folder(root, CAPTION_EXTENSION).folders)]
+    listed = [list_folder(folder, CAPTION_EXTENSION) for folder in folders]
+    return [Path(each.root, name) for each in listed for name in each.unknown]
 
 
 def make_draft(order: InitOrder, found: FoundDataset, answers: Answers) -> Draft:
@@ -122,7 +134,8 @@ def _choose_model(order: InitOrder, found: FoundDataset, answers: Answers, folde
 
 
 def write_draft(order: InitOrder, draft: Draft) -> Path:
-    """Write the recipe to a new file. Raises MachineError if it exists, RecipeError for what no recipe can name."""
+    """Write the recipe to a new file, and its metadata files next to it. Raises MachineError if one exists, RecipeError
+    for what no recipe can name."""
     name = f"{draft.content['name']}.toml"
     path = order.output or Path(name)
     if path.is_dir():
@@ -133,8 +146,25 @@ def write_draft(order: InitOrder, draft: Draft) -> Path:
         said = msg("{name} is not valid UTF-8, so a recipe cannot contain it", name=escape_undecodable(wrong))
         raise RecipeError(said, hint=msg("rename it"))
     text = write_recipe(draft.content, [*draft.head, check], draft.comments)
-    create_recipe_file(order.here / path, text, msg("choose another file with -o"))
+    made = list[Path]()
+    try:
+        for name, captions in draft.metadata.items():
+            made += _write_captions(order.here / path.parent / name, captions.texts)
+        create_recipe_file(order.here / path, text, msg("choose another file with -o"))
+    except BaseException:
+        for file in made:
+            file.unlink(missing_ok=True)
+        raise
     return path
+
+
+def _write_captions(path: Path, texts: Mapping[str, str]) -> Iterator[Path]:
+    """Write a metadata file, unless it is there already."""
+    table = {name: {"caption": text} for name, text in texts.items()}
+    data = f"{json.dumps(table, ensure_ascii=False, indent=1)}\n".encode()
+    if not (is_file(path) and read_bytes(path) == data):
+        create_new_file(path, data, msg("choose another name with --name"))
+        yield path
 
 
 def _find_undecodable(content: object) -> str:

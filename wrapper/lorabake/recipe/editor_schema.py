@@ -25,4 +25,4 @@ def write_recipe_schema(folder: Path) -> None:
     """
     with contextlib.suppress(OSError):
         if not exists(folder / SCHEMA_FILE):
-            write_bytes(folder / SCHEMA_FILE, format_recipe_schema().encode())
+            write_bytes(folder / SCHEMA_FILE, format_recipe_schema().encode(), within=folder)

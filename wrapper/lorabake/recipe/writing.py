@@ -53,8 +53,14 @@ def create_recipe_file(path: Path, text: str, other: Message | None = None) -> N
 
     Raises MachineError when the file exists or cannot be written.
     """
+    create_new_file(path, text.encode(), other)
+    write_recipe_schema(path.parent)
+
+
+def create_new_file(path: Path, data: bytes, other: Message | None = None) -> None:
+    """Raises MachineError when the file exists or cannot be written, with ``other`` as how to choose another."""
     try:
-        create_bytes(path, text.encode())
+        create_bytes(path, data)
     except FileExistsError as error:
         if is_folder(path):
             raise MachineError(
@@ -69,7 +75,6 @@ def create_recipe_file(path: Path, text: str, other: Message | None = None) -> N
     except OSError as error:
         said = msg("cannot write {path}: {why}", path=str(path), why=literal(error.strerror or str(error)))
         raise disk_error(error, said, msg("choose a folder you can write to")) from error
-    write_recipe_schema(path.parent)
 
 
 def _is_table(key: str, value: object) -> bool:

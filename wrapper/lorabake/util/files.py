@@ -29,6 +29,10 @@ PERMISSION_DENIED = msg("permission denied")
 ERROR_REASONS: Mapping[int, Message] = MappingProxyType(
     {
         errno.EACCES: PERMISSION_DENIED,
+        errno.EDQUOT: msg("your disk quota is used up"),
+        errno.EEXIST: msg("something else has this name"),
+        errno.EFBIG: msg("files of this size are not allowed here"),
+        errno.ENOSPC: msg("the disk is full"),
         errno.EPERM: PERMISSION_DENIED,
         errno.ELOOP: msg("it is a symbolic link loop"),
         errno.ENAMETOOLONG: msg("the name is too long"),
@@ -405,6 +409,10 @@ def _open_parent(path: Path | str, within: Path | None) -> Generator[tuple[str, 
             os.close(descriptor)
             descriptor = below
         yield parts[-1], descriptor
+    except OSError as error:
+        if isinstance(error.filename, str) and os.sep not in error.filename:  # the system has only seen its last name
+            error.filename = str(path)
+        raise
     finally:
         os.close(descriptor)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorabake_schemas.dataset import CaptionProblem, FolderFacts, ImageFacts
+from lorabake_schemas.dataset import CaptionProblem, FolderFacts, ImageFacts, MetadataOffer
 from lorabake_schemas.guide.defaults import format_bare_prompt, resolve_token_limit
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.caption_faults import describe_caption_problem
@@ -46,7 +46,7 @@ def missing_captions(situation: RuleContext) -> Iterator[RuleHit]:
                     prompt=prompt,
                 ),
                 _suggest_caption_fix(folder, several=len(situation.recipe.concept) > 1),
-                severity=ERROR if folder.others or folder.miscased or folder.offer else None,
+                severity=ERROR if folder.others or folder.miscased or _is_meant(folder.offer) else None,
             )
         elif lacking := _exclude_miscased(missing, folder.miscased, ending):
             yield RuleHit(
@@ -61,6 +61,11 @@ def missing_captions(situation: RuleContext) -> Iterator[RuleHit]:
                 msg("write their captions too"),
                 file=lacking[0],
             )
+
+
+def _is_meant(offer: MetadataOffer | None) -> bool:
+    """Whether a file is there for nothing but the captions."""
+    return offer is not None and not offer.foreign
 
 
 def _describe_bare_prompt(prompt: str) -> Message:
@@ -120,20 +125,8 @@ def _suggest_caption_fix(folder: FolderFacts, *, several: bool) -> Message:
             other=other,
             meant=meant,
         )
-    if folder.offer and folder.offer.usable:
-        return msg(
-            'write metadata_file = "{path}" under this [[concept]] to use its captions, or add {meant}',
-            path=folder.offer.path,
-            meant=meant,
-        )
     if folder.offer:
-        return msg(
-            "write the names in {path} with extension and relative to {images}, which then has the captions "
-            "(metadata_file), or add {meant}",
-            path=folder.offer.path,
-            images=folder.path,
-            meant=meant,
-        )
+        return _suggest_offer(folder.offer, folder.path, meant)
     if folder.miscased:
         return msg(
             "rename {names} (file names are case-sensitive), or add {meant}",
@@ -143,6 +136,29 @@ def _suggest_caption_fix(folder: FolderFacts, *, several: bool) -> Message:
     return msg(
         "write one {ending} file per image by hand, run a tagger over them with `lorabake caption`, or add {meant}",
         ending=folder.caption_extension,
+        meant=meant,
+    )
+
+
+def _suggest_offer(offer: MetadataOffer, images: str, meant: Message) -> Message:
+    if offer.usable:
+        return msg(
+            'write metadata_file = "{path}" under this [[concept]] to use its captions, or add {meant}',
+            path=offer.path,
+            meant=meant,
+        )
+    if offer.foreign:
+        return msg(
+            "run `lorabake init {images}`, which makes a metadata_file of the captions in {path}, or add {meant}",
+            path=offer.path,
+            images=images,
+            meant=meant,
+        )
+    return msg(
+        "write the names in {path} with extension and relative to {images}, which then has the captions "
+        "(metadata_file), or add {meant}",
+        path=offer.path,
+        images=images,
         meant=meant,
     )
 

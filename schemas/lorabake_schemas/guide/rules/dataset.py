@@ -8,7 +8,7 @@ from posixpath import basename, dirname, normpath
 from typing import TypeVar
 
 from lorabake_schemas.bucket_fit import Size
-from lorabake_schemas.dataset import IMAGE_EXTENSIONS, FolderFacts, ImageFacts, parse_repeat_folder
+from lorabake_schemas.dataset import FOREIGN_EXTENSIONS, IMAGE_EXTENSIONS, FolderFacts, ImageFacts, parse_repeat_folder
 from lorabake_schemas.guide.defaults import group_concepts
 from lorabake_schemas.guide.folder_names import read_folder_names
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, or_in_copy, rule
@@ -152,7 +152,7 @@ def _describe_unread_files(folder: FolderFacts) -> tuple[Message, Message]:
         return said, msg("remove the dot at the start of their names")
     if all(name.lower().endswith(IMAGE_EXTENSIONS) for name in folder.ignored):
         return said, _suggest_rename(folder.ignored)
-    return said, or_in_copy(msg("convert them to PNG or JPEG with a lowercase extension"))
+    return said, _or_convert(msg("convert them to PNG or JPEG with a lowercase extension"), folder.ignored)
 
 
 def _describe_non_folder(path: str) -> tuple[Message, Message]:
@@ -287,15 +287,21 @@ def skipped_images(situation: RuleContext) -> Iterator[RuleHit]:
                     "sd-scripts skips {n} files: {names}",
                     names=summarize_names(others),
                 ),
-                or_in_copy(
+                _or_convert(
                     nmsg(
                         len(others),
                         "convert it to PNG or JPEG, or move it elsewhere",
                         "convert them to PNG or JPEG, or move them elsewhere",
-                    )
+                    ),
+                    others,
                 ),
                 file=others[0],
             )
+
+
+def _or_convert(fix: Message, names: Sequence[str]) -> Message:
+    """The fix, and the command that does it where it can read one of the files."""
+    return fix if all(name.lower().endswith(FOREIGN_EXTENSIONS) for name in names) else or_in_copy(fix)
 
 
 def _suggest_rename(miscased: Sequence[str]) -> Message:

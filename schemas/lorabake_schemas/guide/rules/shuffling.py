@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
+from lorabake_schemas.dataset import FolderFacts
 from lorabake_schemas.guide.caption_settings import (
     find_caption_value,
     get_caption_text,
@@ -11,6 +13,7 @@ from lorabake_schemas.guide.caption_settings import (
 )
 from lorabake_schemas.guide.defaults import count_leading_tags, is_shuffled, list_leading_tags
 from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit, rule
+from lorabake_schemas.guide.tags import normalize_tag, split_tags
 from lorabake_schemas.messages import msg
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.recipe_keys import locate_option
@@ -59,7 +62,8 @@ def excess_keep_tokens(situation: RuleContext) -> Iterator[RuleHit]:
     for where, index, keep in _iter_keep_tokens(recipe):
         concept = recipe.concept[index]
         wanted = count_leading_tags(concept, recipe)
-        if keep > wanted and is_shuffled(concept, recipe):
+        before = _count_tags_before(concept.token, situation.dataset.concepts[index])
+        if keep > wanted + before and is_shuffled(concept, recipe):
             yield RuleHit(
                 where,
                 msg(
@@ -71,6 +75,15 @@ def excess_keep_tokens(situation: RuleContext) -> Iterator[RuleHit]:
                 msg("write {wanted}, or remove it", wanted=wanted),
                 severity=WARNING if keep == 2 * wanted else None,  # the guide's count, commas included
             )
+
+
+def _count_tags_before(token: str | None, folder: FolderFacts) -> int:
+    """The tags in front of the token in most captions, which keep_tokens has to count: 1girl, token."""
+    first = normalize_tag((token or "").partition(",")[0])
+    rows = [[normalize_tag(tag) for tag in split_tags(image.caption.text)] for image in folder.images]
+    places = Counter(row.index(first) for row in rows if first in row)
+    place, count = next(iter(places.most_common(1)), (0, 0))
+    return place if 2 * count > len(rows) else 0
 
 
 def _iter_keep_tokens(recipe: Recipe) -> Iterator[tuple[tuple[str | int, ...], int, int]]:

@@ -45,6 +45,9 @@ def make_init_report(path: Path, found: FoundDataset, draft: Draft, result: Chec
             unreadable=sum(image.caption.problem in UNREADABLE for image in each.facts.images),
             style=concepts[each.path].summary.style if each.path in concepts else None,
             token=concepts[each.path].token if each.path in concepts else None,
+            converted=each.foreign.source if each.foreign else None,
+            form=each.foreign.form if each.foreign else None,
+            metadata=next((name for name, found in draft.metadata.items() if found is each.foreign), None),
         )
         for each in found.folders
     ]
@@ -79,6 +82,7 @@ def format_init(report: InitReport, result: CheckResult, layout: TextLayout) -> 
     found = [_describe_folder(each, Path(report.folder).name) for each in report.folders[:MAX_ROWS]]
     if len(report.folders) > MAX_ROWS:
         found.append(nmsg(len(report.folders) - MAX_ROWS, "{n} more folder", "{n} more folders"))
+    found += [_describe_conversion(each) for each in report.folders if each.metadata]
     if report.model:
         found.append(msg("base model: {model}", model=report.model))
     if report.unread:
@@ -112,6 +116,24 @@ def _describe_folder(folder: InitFolder, root: str) -> Message:
         n = folder.unreadable
         said = nmsg(n, "{before}, {n} unreadable caption", "{before}, {n} unreadable captions", before=said)
     return msg("{before}, token {token}", before=said, token=folder.token) if folder.token else said
+
+
+def _describe_conversion(folder: InitFolder) -> Message:
+    """What was done with captions that sd-scripts cannot read."""
+    source, file = folder.converted or "", folder.metadata or ""
+    if folder.form == "lines":
+        return msg(
+            "{source} has one tag per line, which sd-scripts misreads; {file} has them with commas",
+            source=source,
+            file=file,
+        )
+    if folder.form == "spaces":
+        return msg(
+            "{source} has no commas, so sd-scripts would read one tag; {file} has them with commas",
+            source=source,
+            file=file,
+        )
+    return msg("sd-scripts does not read {source}; {file} has these captions", source=source, file=file)
 
 
 def _next_steps(report: InitReport, result: CheckResult, layout: TextLayout) -> Sequence[str]:

@@ -43,6 +43,7 @@ STEP_LABELS: Mapping[PreparedStep, Message] = MappingProxyType(
         "rotated": msg("EXIF rotation applied"),
         "eight-bit": msg("reduced to 8 bits per channel"),
         "rgb": msg("converted to RGB"),
+        "srgb": msg("colors converted to sRGB (sd-scripts ignores color profiles)"),
         "cropped": msg("cropped"),
         "background": msg("transparency replaced by a solid background"),
         "opaque": msg("alpha channel without effect removed"),

@@ -32,6 +32,7 @@ from lorabake_schemas.export_report import ExportedKey
 from lorabake_schemas.families.registry import find_family_by_other_name
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.options import Option
+from lorabake_schemas.sd_scripts import is_lycoris
 from lorabake_schemas.values import format_value
 
 State = dict[str, Value]
@@ -43,7 +44,7 @@ _OFF = frozenset({"False", "0", "0.0"})
 _TYPE_BY_MODULE = {"networks.lora_fa": "LoRA-FA", "networks.dylora": "Kohya DyLoRA", "networks.loha": "Kohya LoHa",
                    "networks.lokr": "Kohya LoKr"}  # fmt: skip
 # Numbers that are the network's own without the argument, if they are not 0; of LyCORIS' networks and of sd-scripts'.
-_UNSET_ARGUMENTS = {True: {"factor": -1, "unit": 4}, False: {"factor": -1, "unit": 1}}
+_UNSET_ARGUMENTS = {True: {"factor": -1, "unit": 4}, False: {"factor": -1, "unit": 1, "conv_alpha": 1}}
 _CANNOT = msg("the GUI cannot pass it on: a value with spaces or quotes")
 
 
@@ -62,7 +63,12 @@ def build_gui_preset(source: CompiledSource, folder: Path, dataset_file: str) ->
     moved = {name: (place / name).as_posix() for name in source.others}
     train = {**source.train, "network_args": move_presets(source.train.get("network_args", []), moved)}
     state: State = dict(FRESH) | dict(_copy_fields(train, options))
-    state |= _length_fields(train) | _rate_fields(train) | _choice_fields(train, source) | _network_fields(train)
+    state |= (
+        _length_fields(train)
+        | _rate_fields(train, options["learning_rate"].default)
+        | _choice_fields(train, source)
+        | _network_fields(train)
+    )
     state |= _launch_fields(source)
     state |= {name: FRESH[name] for name, value in state.items() if not _fits(name, value)}
     state |= {
@@ -111,9 +117,10 @@ def _length_fields(train: Mapping[str, Any]) -> State:
     }
 
 
-def _rate_fields(train: Mapping[str, Any]) -> State:
-    """A part without a rate of its own has learning_rate; a rate of 0 means for the GUI that it is not trained."""
-    rate, unet, encoder = (train.get(name) for name in ("learning_rate", "unet_lr", "text_encoder_lr"))
+def _rate_fields(train: Mapping[str, Any], default: Any) -> State:
+    """A part without a rate of its own has learning_rate, or sd-scripts' ``default``; a rate of 0 means for the GUI
+    that the part is not trained."""
+    rate, unet, encoder = train.get("learning_rate", default), train.get("unet_lr"), train.get("text_encoder_lr")
     listed = cast("list[float]", encoder) if isinstance(encoder, list) else [encoder]
     first, second = listed[0] if listed else None, listed[1] if len(listed) > 1 else 0
     only_unet, only_encoder = (train.get(f"network_train_{part}_only") for part in ("unet", "text_encoder"))
@@ -208,7 +215,7 @@ def _find_differences(
             continue
         default = options[name].default if name in options else None
         wanted, got = expected.get(name, default), done.get(name, default)
-        if _plain(wanted) == _plain(got) or (name not in expected and _is_neutral(name, got, expected)):
+        if _plain(wanted) == _plain(got) or (name not in expected and _is_neutral(name, got, expected, options)):
             continue
         words = _write_words(name, wanted)
         if name in expected and words:
@@ -226,9 +233,9 @@ def _plain(value: object) -> object:
     return None if value is False else value
 
 
-def _is_neutral(name: str, got: object, expected: Mapping[str, Any]) -> bool:
+def _is_neutral(name: str, got: object, expected: Mapping[str, Any], options: Mapping[str, Option]) -> bool:
     if name in ("unet_lr", "text_encoder_lr"):
-        return _plain(got) == expected.get("learning_rate")
+        return bool(_plain(got) == expected.get("learning_rate", options["learning_rate"].default))
     ignored = {"network_dim": RANK_IGNORED_BY, "network_alpha": ALPHA_IGNORED_BY}.get(name)
     if ignored and read_network(expected)[0] in ignored:
         return True
@@ -247,10 +254,20 @@ def _is_off(argument: str, expected: Mapping[str, Any]) -> bool:
     name, _, value = argument.partition("=")
     field = {argument: field for field, argument in LYCORIS_ARGUMENTS.items()}.get(name, name)
     if name in ("conv_dim", "conv_alpha"):
-        return float(value) == expected.get(f"network_{name.partition('_')[2]}")
+        return _is_own_convolution(name, float(value), expected)
     if name == "block_size":
         return value == str(_UNSET_ARGUMENTS[True]["unit"])
     return value == str(FRESH.get(field)) or value in _OFF
+
+
+def _is_own_convolution(name: str, value: float, expected: Mapping[str, Any]) -> bool:
+    """Whether the convolutions get the rank or alpha that they have without the argument."""
+    network, _ = read_network(expected)
+    if not is_lycoris(network):
+        return value == _UNSET_ARGUMENTS[False].get(name)
+    if network in (RANK_IGNORED_BY if name == "conv_dim" else ALPHA_IGNORED_BY):
+        return value > 0 or name == "conv_alpha"
+    return bool(value == expected.get(f"network_{name.partition('_')[2]}"))
 
 
 def _write_words(name: str, value: object) -> list[str] | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from lorabake.exchange.base_search import FoundBase, describe_search, find_base_model, hash_file, is_model_folder
+from lorabake.exchange.convert import show_value
 from lorabake.exchange.foreign import ForeignConfig, Given, Source, Unset
 from lorabake.exchange.ledger import Ledger
 from lorabake.exchange.lora_file.datasets import Trained, clean_path, read_datasets
@@ -242,7 +243,6 @@ def _take_base(ledger: Ledger, source: Source, base: BaseModelInfo | None, missi
         value=str(found.path),
         keys=("ss_sd_model_name",),
         written=str(ledger.get("ss_sd_model_name") or ""),
-        repair=found.how,
     )
     ledger.settle("ss_sd_model_name")
     if not found.sure:
@@ -255,11 +255,11 @@ def _find_base(source: Source, base: BaseModelInfo) -> FoundBase | None:
     if named is None:
         return find_base_model(base, [source.path.parent])
     if is_model_folder(named):
-        return FoundBase(named, msg("named by --model; a folder has no hash"), False)
+        return FoundBase(named, msg("named by --model, but not verified: a folder has no hash"), False)
     if not is_file(named):
         return find_base_model(base, [named], smallest=0)
     if base.sha256 is None:
-        return FoundBase(named, msg("named by --model; the metadata has no hash to compare it with"), True)
+        return FoundBase(named, msg("named by --model, but not verified: the metadata has no hash"), False)
     if hash_file(named) == base.sha256:
         return FoundBase(named, msg("named by --model; its SHA-256 is the recorded one"), True)
     return FoundBase(named, msg("named by --model; another checkpoint than the one that was trained on"), False)
@@ -291,15 +291,15 @@ def _take_network(ledger: Ledger, content: LoraContent, missing: list[ImportedKe
     if network.alphas and (alpha is None or (is_plain and alpha not in network.alphas)):
         _give_tensors(ledger, "network_alpha", network.alphas[0], "ss_network_alpha", alpha)
     if not network.text_encoder:
-        ledger.options["network_train_unet_only"] = Given(value=True, keys=(TENSORS,))
+        _note_of_tensors(ledger, "network_train_unet_only", True)
     elif not any(module.model == "unet" for module in list_lora_modules(content.header.shapes)):
-        ledger.options["network_train_text_encoder_only"] = Given(value=True, keys=(TENSORS,))
+        _note_of_tensors(ledger, "network_train_text_encoder_only", True)
     elif algorithm or _get(ledger, "network_module"):
-        ledger.options["network_train_unet_only"] = Given(value=False, keys=(TENSORS,))
+        _note_of_tensors(ledger, "network_train_unet_only", False)
     formats = {tensor.dtype for tensor in content.header.tensors.values()}
     precision = next((name for dtype, name in _PRECISIONS.items() if formats == {dtype}), None)
     if precision:
-        ledger.options["save_precision"] = Given(value=precision, keys=(TENSORS,))
+        _note_of_tensors(ledger, "save_precision", precision)
 
 
 def _take_network_type(ledger: Ledger, content: LoraContent) -> None:
@@ -311,7 +311,7 @@ def _take_network_type(ledger: Ledger, content: LoraContent) -> None:
         said = msg("not a module of sd-scripts; {network} by the tensors", network=kind)
         ledger.give("network_module", get_network_module(kind), "ss_network_module", repair=said)
     else:
-        ledger.options["network_module"] = Given(value=get_network_module(kind), keys=(TENSORS,))
+        _note_of_tensors(ledger, "network_module", get_network_module(kind))
     if _get(ledger, "network_args") is not None:
         return
     arguments = {"algo": kind} if is_lycoris(kind) else {}
@@ -325,7 +325,7 @@ def _take_network_type(ledger: Ledger, content: LoraContent) -> None:
     arguments |= {"train_norm": "True"} if "w_norm" in names else {}
     if arguments:
         listed = tuple(f"{name}={value}" for name, value in arguments.items())
-        ledger.options["network_args"] = Given(value=listed, keys=(TENSORS,))
+        _note_of_tensors(ledger, "network_args", listed)
 
 
 def _take_rank(ledger: Ledger, network: ContinuedLora, missing: list[ImportedKey]) -> None:
@@ -343,10 +343,16 @@ def _take_rank(ledger: Ledger, network: ContinuedLora, missing: list[ImportedKey
 def _give_tensors(ledger: Ledger, option: str, value: OptionValue, key: str, other: OptionValue | None) -> None:
     """A value of the tensors in place of that of the metadata."""
     if other is None and not ledger.has(key):
-        ledger.options[option] = Given(value=value, keys=(TENSORS,))
+        _note_of_tensors(ledger, option, value)
         return
     said = msg("{one} in the metadata, but {other} in the tensors", one=str(ledger.get(key))[:80], other=str(value))
     ledger.give(option, value, key, repair=said)
+
+
+def _note_of_tensors(ledger: Ledger, option: str, value: OptionValue) -> None:
+    """An option that only the tensors show, with its name, since they have no keys."""
+    shown = " ".join(map(str, value)) if isinstance(value, tuple) else show_value(value)
+    ledger.options[option] = Given(value=value, keys=(TENSORS,), written=f"{option}={shown}")
 
 
 def _get(ledger: Ledger, option: str) -> OptionValue | None:

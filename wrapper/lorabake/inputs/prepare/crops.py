@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from lorabake.errors import RecipeError
+from lorabake.recipe.positions import find_key_positions, find_position
 from lorabake.util.files import read_text, read_toml, reason
 from lorabake_schemas.messages import Message, literal, msg, shorten_list
 
@@ -50,30 +51,56 @@ def read_crops(path: Path) -> tuple[Crop, ...]:
     except OSError as error:
         raise RecipeError(msg("cannot read {path}: {why}", path=path, why=reason(error))) from error
     except UnicodeDecodeError as error:
-        raise RecipeError(msg("{path}: {why}", path=path, why=msg("it is not UTF-8"))) from error
-    except (ValueError, csv.Error) as error:
+        raise RecipeError(
+            msg("{path}: {why}", path=path, why=msg("it is not UTF-8")), hint=msg("save it as UTF-8")
+        ) from error
+    except ValueError as error:
         raise RecipeError(msg("{path}: {why}", path=path, why=literal(str(error)))) from error
-    return tuple(_read_crop(row, place) for row, place in rows)
+    if not rows:
+        raise RecipeError(msg("{path}: it lists no crops", path=path))
+    found = dict[tuple[str, Box | None], Crop]()
+    for crop in (_read_crop(row, place) for row, place in rows):
+        if (crop.image, crop.box) in found:
+            raise RecipeError(
+                msg("{place}: the same part of {image} is listed twice", place=crop.place, image=crop.image),
+                hint=msg("remove one of them"),
+            )
+        found[crop.image, crop.box] = crop
+    return tuple(found.values())
 
 
 def _iter_csv(path: Path) -> Iterator[tuple[Mapping[str, Any], Message]]:
-    table = csv.DictReader(io.StringIO(read_text(path, CROPS_LIMIT).removeprefix("\ufeff")), strict=True)
-    _refuse_unknown(path, table.fieldnames or (), CSV_KEYS)
-    if "image" not in (table.fieldnames or ()):
-        raise RecipeError(
-            msg("{path}: the first line has no column called image", path=path),
-            hint=msg("write image,left,top,right,bottom,caption,tags as the first line"),
-        )
-    for row in table:
-        place = msg("{path}, line {line}", path=path, line=table.line_num)
-        if None in row:
+    """Separated by commas or, as spreadsheets do where numbers have decimal commas, by semicolons."""
+    text = read_text(path, CROPS_LIMIT).removeprefix("\ufeff")
+    first = text.partition("\n")[0]
+    table = csv.reader(io.StringIO(text), strict=True, delimiter=";" if ";" in first and "," not in first else ",")
+    try:
+        names = [name.strip() for name in next(table, [])]
+        _refuse_unknown(msg("{path}, line {line}", path=path, line=1), names, CSV_KEYS)
+        if len(set(names)) < len(names):
+            raise RecipeError(msg("{path}, line {line}: a column is given twice", path=path, line=1))
+        if "image" not in names:
             raise RecipeError(
-                msg("{place}: more values than columns", place=place), hint=msg('write texts with commas in "quotes"')
+                msg("{path}: the first line has no column called image", path=path),
+                hint=msg("write image,left,top,right,bottom,caption,tags as the first line"),
             )
-        values = {key: value for key, value in row.items() if value and value.strip()}
-        sides = [values.get(side) for side in SIDES]
-        box = [_to_int(side) for side in sides] if any(side is not None for side in sides) else None
-        yield {**values, "box": box}, place
+        for row in filter(None, table):
+            place = msg("{path}, line {line}", path=path, line=table.line_num)
+            if len(row) > len(names):
+                raise RecipeError(
+                    msg("{place}: more values than columns", place=place),
+                    hint=msg('write texts with commas in "quotes"'),
+                )
+            values = {key: value for key, value in zip(names, row, strict=False) if value.strip()}
+            sides = [values.get(side) for side in SIDES]
+            box = [_to_int(side) for side in sides] if any(side is not None for side in sides) else None
+            yield {**values, "box": box}, place
+    except csv.Error as error:
+        place = msg("{path}, line {line}", path=path, line=table.line_num)
+        raise RecipeError(
+            msg("{place}: a quote is missing or in the wrong place", place=place),
+            hint=msg('write texts with commas in "quotes"'),
+        ) from error
 
 
 def _to_int(text: str | None) -> object:
@@ -85,12 +112,14 @@ def _to_int(text: str | None) -> object:
 
 def _iter_toml(path: Path) -> Iterator[tuple[Mapping[str, Any], Message]]:
     content = read_toml(path, CROPS_LIMIT)
+    lines = find_key_positions(read_text(path, CROPS_LIMIT))
     _refuse_unknown(path, content, ("crop",))
     entries: object = content.get("crop")
     if not isinstance(entries, list):
         raise RecipeError(msg("{path}: it has no [[crop]]", path=path))
-    for number, entry in enumerate(cast("list[object]", entries), 1):
-        place = msg("{path}, crop {number}", path=path, number=number)
+    for number, entry in enumerate(cast("list[object]", entries)):
+        line, _ = find_position(lines, ("crop", number)) or (1, 1)
+        place = msg("{path}, line {line}", path=path, line=line)
         if not isinstance(entry, dict):
             raise RecipeError(msg("{place}: it is not a table", place=place))
         _refuse_unknown(place, cast("dict[str, Any]", entry), TOML_KEYS)

@@ -23,7 +23,7 @@ from lorabake.util import files
 from lorabake.util.hashing import FileHasher
 from lorabake_schemas.base import StrictModel, parse_lenient
 from lorabake_schemas.messages import Message, literal, msg, shorten_list
-from lorabake_schemas.prepared import PreparedFile, PreparedImage, PreparedSet
+from lorabake_schemas.prepared import PreparedImage, PreparedSet
 
 MANIFEST_NAME = "prepared.json"
 JOURNAL_NAME = ".prepared.jsonl"
@@ -72,7 +72,8 @@ def read_known_folder(root: Path) -> KnownFolder:
     except FileNotFoundError:
         return known
     except OSError as error:
-        raise MachineError(msg("cannot read {path}: {why}", path=root, why=files.reason(error))) from error
+        hint = msg("pass a folder that is new or empty")
+        raise MachineError(msg("cannot read {path}: {why}", path=root, why=files.reason(error)), hint) from error
     if names and not names & {MANIFEST_NAME, JOURNAL_NAME}:
         raise MachineError(
             msg("{path} has files that `lorabake prepare` did not make", path=root),
@@ -135,16 +136,17 @@ def compare_folder(
     A file that somebody has edited since stays as it is. Raises MachineError if it would be written over, and for
     foreign files in a place that is needed.
     """
-    wanted = {job.path: job.key for job in jobs}
+    wanted = {job.path: job for job in jobs}
     now = {path: found.sha256 for path, found in hasher.of(root, list(known.digests)).items() if found}
     changed = {path for path, sha256 in now.items() if sha256 not in known.digests[path]}
     kept = {
         path: image
         for path, image in known.images.items()
-        if wanted.get(path) == image.job
+        if path in wanted
+        and wanted[path].key == image.job
         and all(now.get(file.path) == file.sha256 or file.path in changed for file in image.files)
     }
-    kept = _with_same_sources(kept, hasher)
+    kept = _with_same_sources(kept, wanted, hasher)
     staying = {file.path for image in kept.values() for file in image.files}
     targets = {path for job in jobs for path in job.paths}
     surplus = now.keys() - targets - set(others)
@@ -173,25 +175,26 @@ def _refuse_foreign(root: Path, known: KnownFolder, targets: Collection[str]) ->
         )
 
 
-def _with_same_sources(images: Mapping[str, PreparedImage], hasher: FileHasher) -> dict[str, PreparedImage]:
+def _with_same_sources(
+    images: Mapping[str, PreparedImage], jobs: Mapping[str, ImageJob], hasher: FileHasher
+) -> dict[str, PreparedImage]:
     """Those whose image and mask are what they were; a caption's text is in the job. One that could not be read is
     tried again."""
-    asked = {file.source: file.source_sha256 for image in images.values() for file in _list_sources(image)}
-    now = hasher.of(Path(os.sep), [source.lstrip(os.sep) for source in asked])
-    same = {
-        source
-        for source, sha256 in asked.items()
-        if (digest := now[source.lstrip(os.sep)]) is not None and digest.sha256 == sha256
-    }
-    return {
-        path: image
+    asked = {
+        path: [
+            ((jobs[path].mask or "" if file.kind == "mask" else jobs[path].source).lstrip(os.sep), file.source_sha256)
+            for file in image.files
+            if file.kind != "caption"
+        ]
         for path, image in images.items()
-        if not image.left_out and same.issuperset(file.source for file in _list_sources(image))
+        if not image.left_out
     }
-
-
-def _list_sources(image: PreparedImage) -> list[PreparedFile]:
-    return [file for file in image.files if file.kind != "caption"]
+    now = hasher.of(Path(os.sep), [source for sources in asked.values() for source, _ in sources])
+    return {
+        path: images[path]
+        for path, sources in asked.items()
+        if all((found := now[source]) is not None and found.sha256 == sha256 for source, sha256 in sources)
+    }
 
 
 def _shorten(names: Collection[str]) -> Message:

@@ -6,17 +6,19 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, cast
 
-from lorabake.inputs.prepare.texts import CaptionRules, add_background, clean_text
+from lorabake.inputs.prepare.crops import Crop
+from lorabake.inputs.prepare.texts import CaptionRules, add_background, clean_text, edit_crop_caption
 from lorabake_schemas.bucket_fit import Size
 from lorabake_schemas.prepared import PreparedStep
 
 
 class NewEntry(NamedTuple):
-    """An image's new name in its folder, its new size, and the color of its new background."""
+    """An image's new name in its folder, its new size, the color of its new background, and the crop that it is."""
 
     name: str
     size: Size
     color: str | None
+    crop: Crop | None = None
 
 
 def rewrite_metadata(
@@ -42,7 +44,8 @@ def rewrite_metadata(
 def _rewrite_entry(
     old: Mapping[str, Any], new: NewEntry, rules: CaptionRules
 ) -> tuple[dict[str, Any], set[PreparedStep]]:
-    found, done = dict(old), set[PreparedStep]()
+    old, done = _edit_crop(old, new.crop, rules) if new.crop else (old, set[PreparedStep]())
+    found = dict(old)
     first = True  # the leading tags belong to the first text, which the other follows
     for key in ("caption", "tags"):
         text = old.get(key)
@@ -61,4 +64,18 @@ def _rewrite_entry(
             done.add("background-tag")
     if found.get("image_size") is not None:
         found["image_size"] = list(new.size)
+    return found, done
+
+
+def _edit_crop(old: Mapping[str, Any], crop: Crop, rules: CaptionRules) -> tuple[dict[str, Any], set[PreparedStep]]:
+    """The entry with the texts of a crop: its caption instead of both, or its tags behind the last of them."""
+    keys = [key for key in ("caption", "tags") if isinstance(old.get(key), str) and old[key].strip()] or ["caption"]
+    if crop.caption is not None:
+        return {**{key: value for key, value in old.items() if key not in keys}, "caption": crop.caption}, {"own-text"}
+    found, done = dict(old), set[PreparedStep]()
+    for key in keys:
+        edited = edit_crop_caption(old.get(key) or "", None, crop.tags if key == keys[-1] else (), rules)
+        if edited.steps:
+            found[key] = edited.text
+            done.update(edited.steps)
     return found, done

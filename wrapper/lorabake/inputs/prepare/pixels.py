@@ -74,18 +74,22 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def _from_cmyk(image: Image.Image) -> Image.Image:
-    found: Image.Image | None = None
-    profile = image.info.get("icc_profile")
-    if profile:
-        with suppress(Exception):  # a damaged profile, or a Pillow without littleCMS
-            from PIL import ImageCms
-
-            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-            space = ImageCms.createProfile("sRGB")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-            found = ImageCms.profileToProfile(image, source, cast("Any", space), outputMode="RGB")
-    found = found or image.convert("RGB")
+    found = to_srgb(image, image.info.get("icc_profile")) or image.convert("RGB")
     found.info = {}  # the profile is that of CMYK
     return found
+
+
+def to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image | None:
+    """An image in the colors that its profile means, as sRGB, its alpha channel kept. None if that cannot be done."""
+    from PIL import ImageCms
+
+    if profile:
+        with suppress(Exception):  # a damaged profile, or a Pillow without littleCMS
+            source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            space = ImageCms.createProfile("sRGB")  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+            mode = "RGB" if image.mode == "CMYK" else image.mode
+            return ImageCms.profileToProfile(image, source, cast("Any", space), outputMode=mode)
+    return None
 
 
 def flatten(image: Image.Image, color: str) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from typing import Literal, NamedTuple
 
 from lorabake.inputs.captions import caption_path
 from lorabake.inputs.folders import file_extension, file_stem, list_folder
-from lorabake.inputs.images import read_image
+from lorabake.inputs.images import make_image_facts, read_image
 from lorabake.inputs.prepare.crops import Crop
 from lorabake.inputs.prepare.pixels import WIDE_MODES
 from lorabake.inputs.prepare.texts import PLAIN_CAPTIONS, CaptionRules, CleanText, clean_caption, edit_crop_caption
@@ -21,16 +22,29 @@ from lorabake.inputs.prepare.work import FIRST_ROTATED_SIDEWAYS, CaptionJob, Ima
 from lorabake.util.fact_cache import make_stamp
 from lorabake.util.files import open_file, read_bytes, reason
 from lorabake_schemas.bucket_fit import Size
-from lorabake_schemas.dataset import FORMAT_EXTENSIONS, CaptionProblem, FolderFacts, ImageFacts
+from lorabake_schemas.dataset import FORMAT_EXTENSIONS, CaptionFacts, CaptionProblem, FolderFacts, ImageFacts
 from lorabake_schemas.messages import Message, escape_undecodable, literal, msg
 from lorabake_schemas.prepared import LeftOutFile, LeftOutReason, PreparedStep
 
 CAPTION_LIMIT = 16 << 20  # bytes
 BLURRED = 2.0  # times that an image is enlarged without weights; above it lacks detail (ours)
-MAX_STEM_BYTES = 180  # a file name has 255 at most, with its extension and what it is called until it is complete
+MAX_NAME_BYTES = 180  # a file name has 255 at most, with its extension and what it is called until it is complete
 # Modes whose meaning Pillow's RGB keeps; of the others a rewritten image says that its color space changed.
 PLAIN_MODES = frozenset({"1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX"})
 JPEG_BYTES_PER_PIXEL, PNG_BYTES_PER_PIXEL = 0.8, 2.4  # of photographs, rather too much than too little
+
+
+def make_plain_name(name: str) -> str:
+    """A file's or folder's name as UTF-8 without backslashes, and so short that its relatives fit, too."""
+    data = escape_undecodable(name).replace("\\", "_").encode("utf-8", "replace")
+    if len(data) > MAX_NAME_BYTES:
+        return data[: MAX_NAME_BYTES - 9].decode("utf-8", "ignore") + f"-{sha256(data).hexdigest()[:8]}"
+    return data.decode()
+
+
+def fold_name(name: str) -> str:
+    """The same for names that some file system takes for one: it ignores case, or how accents are stored."""
+    return unicodedata.normalize("NFC", name.casefold())
 
 
 class Target(NamedTuple):
@@ -137,13 +151,7 @@ class _Planner:
             stamp: str | None = None
             with suppress(OSError):
                 stamp = make_stamp(os.stat(self._path(name)), name)  # noqa: PTH116 - bytes that are not UTF-8
-            file = read_image(self._path(name), stamp)
-            found.append(
-                ImageFacts(
-                    name, file.width, file.height, file.mode, file.alpha, None, file.problem, format=file.format,
-                    orientation=file.orientation, moving=file.moving,
-                )
-            )  # fmt: skip
+            found.append(make_image_facts(name, read_image(self._path(name), stamp), CaptionFacts()))
         return found
 
     def _plan_image(self, image: ImageFacts) -> list[ImageJob]:
@@ -223,19 +231,16 @@ class _Planner:
 
     def _allocate(self, stem: str, image: ImageFacts, *, cropped: bool) -> str:
         """A stem that no other image of the folder has, on any file system: it names caption, mask and cache, too."""
-        plain = escape_undecodable(stem).replace("\\", "_")
-        if len(plain.encode("utf-8", "replace")) > MAX_STEM_BYTES:
-            mark = sha256(plain.encode("utf-8", "replace")).hexdigest()[:8]
-            plain = plain.encode("utf-8", "replace")[: MAX_STEM_BYTES - 9].decode("utf-8", "ignore") + f"-{mark}"
+        plain = make_plain_name(stem)
         kind = file_extension(image.name).lower().removeprefix(".")
         names = chain([plain], [] if cropped else [f"{plain}-{kind}"], self._number(plain))
-        found = next(name for name in names if name.casefold() not in self.taken)
-        self.taken.add(found.casefold())
+        found = next(name for name in names if fold_name(name) not in self.taken)
+        self.taken.add(fold_name(found))
         return found
 
     def _number(self, plain: str) -> Iterator[str]:
         """The names with a number, from the first that has not been asked for: many images may have one name."""
-        numbers = self.numbers.setdefault(plain.casefold(), count(2))
+        numbers = self.numbers.setdefault(fold_name(plain), count(2))
         return (f"{plain}-{number}" for number in numbers)
 
     def _estimate(self, job: ImageJob, image: ImageFacts, size: Size) -> None:
@@ -367,6 +372,8 @@ def _list_pixel_steps(image: ImageFacts, alpha: str, *, cropped: bool) -> list[P
         found.append("eight-bit")
     elif image.mode not in PLAIN_MODES and (image.mode == "CMYK" or image.format not in FORMAT_EXTENSIONS):
         found.append("rgb")
+    if image.wide_gamut:
+        found.append("srgb")
     if image.orientation != 1:
         found.append("rotated")
     if cropped:

@@ -21,7 +21,7 @@ from lorabake_schemas.prepared import LeftOutFile, PreparedFile, PreparedImage, 
 if TYPE_CHECKING:
     from PIL import Image
 
-WORK_VERSION = 1  # changes when the same job would give another file
+WORK_VERSION = 2  # changes when the same job would give another file
 IMAGE_LIMIT = 1 << 30  # bytes of a file; Pillow refuses more pixels than fit into it
 FIRST_ROTATED_SIDEWAYS = 5  # of EXIF's orientations: from here width and height are exchanged
 
@@ -189,6 +189,11 @@ def _change(image: Image.Image, job: ImageJob, steps: list[PreparedStep], stored
     if job.crop is not None:
         image = image.crop(job.crop)
         steps.append("cropped")
+    if "srgb" in job.planned and image.mode in {"RGB", "RGBA"}:
+        converted = pixels.to_srgb(image, profile)
+        if converted is not None:
+            image, profile = converted, None
+            steps.append("srgb")
     if image.mode == "RGBA" and job.alpha == "flatten":
         if pixels.is_opaque(image):
             image = image.convert("RGB")

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
 
 from lorabake import __version__
-from lorabake.errors import BusyError, MachineError
+from lorabake.errors import MachineError
 from lorabake.inputs.images import ignore_pillow_warnings
 from lorabake.inputs.metadata_file import load_metadata_table
 from lorabake.inputs.prepare.folder import (
@@ -25,11 +24,11 @@ from lorabake.inputs.prepare.folder import (
 from lorabake.inputs.prepare.metadata import NewEntry, rewrite_metadata
 from lorabake.inputs.prepare.plan import FolderPlan, FolderRequest
 from lorabake.inputs.prepare.work import ImageJob, Place, do_job
+from lorabake.jobs.dataset_places import hold_place
 from lorabake.jobs.prepare.plan import Preparation, name_metadata, with_state
 from lorabake.jobs.prepare.recipe import write_named_schema
 from lorabake.util import files
 from lorabake.util.hashing import FileHasher, ProgressCallback
-from lorabake.util.locks import try_lock
 from lorabake_schemas.messages import escape_undecodable, msg
 from lorabake_schemas.prepared import (
     LeftOutFile,
@@ -60,19 +59,11 @@ def prepare_dataset(
     if another process is at it."""
     try:
         plan.root.mkdir(parents=True, exist_ok=True)
-        with _locked(plan.root):
+        with hold_place(plan.root, plan.root / LOCK_NAME):
             return _prepare(with_state(plan, hasher), progress, upscale)
     except OSError as error:
         said = msg("cannot write {path}: {why}", path=str(error.filename or plan.root), why=files.reason(error))
-        raise files.disk_error(error, said) from error
-
-
-@contextmanager
-def _locked(root: Path) -> Generator[None]:
-    with try_lock(root / LOCK_NAME) as holder:
-        if holder is not None:
-            raise BusyError(msg("{path} is being prepared by {who}", path=root, who=holder.who), holder.hint)
-        yield
+        raise files.disk_error(error, said, msg("fix this, then run the same command again to continue")) from error
 
 
 def _prepare(plan: Preparation, progress: ProgressCallback | None, upscale: Upscale | None) -> PreparedDataset:
@@ -176,11 +167,12 @@ def _list_entries(
     found: dict[str, list[NewEntry]] = {}
     for name in table:
         inside = os.path.relpath(name, request.root) if Path(name).is_absolute() else name
-        for job in folder.names.get(inside, ()):
+        crops = request.crops.get(inside) or (None,)
+        for job, crop in zip(folder.names.get(inside, ()), crops, strict=False):
             image = done[job.path]
             made = next((file for file in image.files if file.kind == "image"), None)
             if made is not None and made.width and made.height:
-                entry = NewEntry(PurePosixPath(made.path).name, (made.width, made.height), image.color)
+                entry = NewEntry(PurePosixPath(made.path).name, (made.width, made.height), image.color, crop)
                 found.setdefault(name, []).append(entry)
     return found
 

@@ -12,21 +12,38 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lorabake.analysis.check import CheckResult
-from lorabake.errors import RecipeError
+from lorabake.errors import MachineError, RecipeError
+from lorabake.inputs.duplicates import DuplicateCandidate, find_exact_duplicates
 from lorabake.inputs.prepare.crops import Crop, read_crops
-from lorabake.inputs.prepare.folder import OWN_NAMES, FolderState, KnownFolder, compare_folder, read_known_folder
-from lorabake.inputs.prepare.plan import CropError, FolderPlan, FolderRequest, Target, plan_folder
+from lorabake.inputs.prepare.folder import (
+    LOCK_NAME,
+    OWN_NAMES,
+    FolderState,
+    KnownFolder,
+    compare_folder,
+    read_known_folder,
+)
+from lorabake.inputs.prepare.plan import (
+    CropError,
+    FolderPlan,
+    FolderRequest,
+    Target,
+    fold_name,
+    make_plain_name,
+    plan_folder,
+)
 from lorabake.inputs.prepare.texts import CaptionRules, has_underscores
 from lorabake.inputs.prepare.work import ImageJob
-from lorabake.jobs.dataset_places import refuse_little_space, refuse_places
+from lorabake.jobs.dataset_places import refuse_busy, refuse_little_space, refuse_places
 from lorabake.jobs.prepare.recipe import NewPlaces, rewrite_recipe
 from lorabake.planning.buckets import bucket_assigner
 from lorabake.planning.dataset_blocks import read_bucket_rules
 from lorabake.planning.profile import build_profile
 from lorabake.planning.settings_dataset import plan_datasets
+from lorabake.recipe.editor_schema import SCHEMA_FILE
 from lorabake.util.hashing import FileHasher
 from lorabake_schemas.bucket_fit import BucketFit, Size
-from lorabake_schemas.dataset import DatasetFacts, FolderFacts, FolderTable, ImageRef
+from lorabake_schemas.dataset import DatasetFacts, DuplicateGroup, FolderFacts, FolderTable, ImageRef
 from lorabake_schemas.guide.caption_settings import get_caption_text, has_wildcards, is_natural
 from lorabake_schemas.guide.defaults import group_concepts, list_leading_tags, uses_alpha_mask
 from lorabake_schemas.guide.rules.images import MAX_UPSCALE
@@ -102,18 +119,19 @@ class Preparation:
 
 def plan_preparation(examination: CheckResult, options: PrepareOptions, hasher: FileHasher) -> Preparation:
     """Raises RecipeError for a recipe without images or a wrong crop, MachineError for a folder that cannot be used,
-    ResourceError for too little space."""
+    BusyError for one that is being prepared, ResourceError for too little space."""
     recipe, folder = examination.recipe, examination.loaded.folder
     if recipe is None:
         examination.planned()
         raise AssertionError
     root = options.to.absolute()
     refuse_places(root, recipe, examination.loaded)
+    refuse_busy(root, root / LOCK_NAME)
     _refuse_empty(examination.dataset)
     crops = read_crops(options.crops) if options.crops is not None else ()
     wanted = _group_parts(recipe, examination.dataset)
-    requests = tuple(_make_requests(examination, recipe, wanted, options, crops))
-    _refuse_unknown_crops(crops, requests)
+    requests = tuple(_make_requests(examination, recipe, wanted, options, crops, hasher))
+    _refuse_wrong_crops(crops, requests)
     try:
         plans = tuple(map(plan_folder, requests))
     except CropError as error:
@@ -130,7 +148,11 @@ def plan_preparation(examination: CheckResult, options: PrepareOptions, hasher: 
     files = zip(requests, _list_metadata(recipe, folder, wanted), strict=True)
     metadata = {request.name: str(path) for request, path in files if path}
     made = Preparation(root, examination, options, requests, plans, name, text, metadata)
-    made = with_state(made, hasher)
+    try:
+        made = with_state(made, hasher)
+    except MachineError:  # also raised for files that another start has made meanwhile
+        refuse_busy(root, root / LOCK_NAME)
+        raise
     _refuse_little_space(made)
     return made
 
@@ -158,21 +180,26 @@ def _group_parts(recipe: Recipe, dataset: DatasetFacts) -> list[_Parts]:
 
 
 def _make_requests(
-    examination: CheckResult, recipe: Recipe, wanted: Sequence[_Parts], options: PrepareOptions, crops: Sequence[Crop]
+    examination: CheckResult,
+    recipe: Recipe,
+    wanted: Sequence[_Parts],
+    options: PrepareOptions,
+    crops: Sequence[Crop],
+    hasher: FileHasher,
 ) -> Iterator[FolderRequest]:
-    folder, names = examination.loaded.folder, set[str]()
+    folder = examination.loaded.folder
+    names = {fold_name(name) for name in (*OWN_NAMES, SCHEMA_FILE, examination.loaded.path.name)}
     assigners = _make_assigners(examination, recipe)
     by_part = [_match_crops(crops, parts, recipe, folder) for parts in wanted]
-    duplicates = _find_duplicates(recipe, examination.dataset, wanted, by_part)
+    twins = (*examination.dataset.twins, *_find_ignored_twins(recipe, folder, wanted, hasher))
+    duplicates = _find_duplicates(recipe, examination.dataset, twins, wanted, by_part)
     for number, parts in enumerate(wanted):
         part = parts.first(recipe)
         own = [assign for table in parts.tables for assign in assigners.get(table, ())]
         masks = part.masks if isinstance(part, Concept) else None
         yield FolderRequest(
             root=os.path.abspath(folder / part.images),  # noqa: PTH100 - as inputs.folders has it
-            name=_name_folder(
-                Path(os.path.normpath(folder / part.images)).name, names, recipe_name=examination.loaded.path.name
-            ),
+            name=_name_folder(Path(os.path.normpath(folder / part.images)).name, names),
             facts=parts.facts,
             find_target=_make_target_finder(own if options.resize else ()),
             rules=_read_rules(part, recipe, parts.facts),
@@ -186,14 +213,15 @@ def _make_requests(
         )
 
 
-def _name_folder(wanted: str, taken: set[str], recipe_name: str) -> str:
-    """A name that no other folder has, its masks' folder included, on any file system."""
-    reserved = {name.casefold() for name in (*OWN_NAMES, recipe_name)}
-    plain = (wanted.encode("utf-8", "replace").decode().replace("\\", "_").lstrip(".") or "images")[:100]
-    names = chain([plain], (f"{plain}-{number}" for number in count(2)))
-    free = next(n for n in names if not {n.casefold(), f"{n}-masks".casefold()} & (taken | reserved))
-    taken.update({free.casefold(), f"{free}-masks".casefold()})
-    return free
+def _name_folder(wanted: str, taken: set[str]) -> str:
+    """A name that nothing else in the new folder has, its masks and its metadata file included, on any file system."""
+    plain = make_plain_name(wanted).lstrip(".") or "images"
+    for name in chain([plain], (f"{plain}-{number}" for number in count(2))):
+        own = {fold_name(each) for each in (name, f"{name}-masks", f"{name}.json", f"{name}.jsonl")}
+        if not own & taken:
+            taken |= own
+            return name
+    raise AssertionError
 
 
 def _read_rules(part: Concept | Regularization, recipe: Recipe, facts: FolderFacts) -> CaptionRules:
@@ -255,8 +283,25 @@ def _make_target_finder(assigners: Sequence[Assign]) -> Callable[[Size], Target 
     return find_target
 
 
+def _find_ignored_twins(
+    recipe: Recipe, folder: Path, wanted: Sequence[_Parts], hasher: FileHasher
+) -> tuple[DuplicateGroup, ...]:
+    """Equal files among the images that sd-scripts does not look for, which the scan does not compare."""
+    folders = {parts.facts.identity: parts for parts in reversed(wanted) if parts.facts.metadata is None}
+    return find_exact_duplicates(
+        DuplicateCandidate(ImageRef(*parts.tables[0], name), digest.sha256)
+        for parts in folders.values()
+        for name, digest in hasher.of(folder / parts.first(recipe).images, parts.facts.ignored).items()
+        if digest
+    )
+
+
 def _find_duplicates(
-    recipe: Recipe, dataset: DatasetFacts, wanted: Sequence[_Parts], crops: Sequence[Mapping[str, Sequence[Crop]]]
+    recipe: Recipe,
+    dataset: DatasetFacts,
+    groups: Sequence[DuplicateGroup],
+    wanted: Sequence[_Parts],
+    crops: Sequence[Mapping[str, Sequence[Crop]]],
 ) -> list[dict[str, str]]:
     """For each folder the images that are left out, with the file that each equals.
 
@@ -273,7 +318,7 @@ def _find_duplicates(
         at = number[place.table, place.index]
         return place.name not in crops[at], place.name not in captioned[at], len(place.name), place.name
 
-    for twins in dataset.twins:
+    for twins in groups:
         if twins.near:
             continue
         kept: dict[object, ImageRef] = {}
@@ -307,8 +352,8 @@ def _match_crops(crops: Sequence[Crop], parts: _Parts, recipe: Recipe, folder: P
     return found
 
 
-def _refuse_unknown_crops(crops: Sequence[Crop], requests: Sequence[FolderRequest]) -> None:
-    """Raises RecipeError for a crop of no image, or of images in several folders."""
+def _refuse_wrong_crops(crops: Sequence[Crop], requests: Sequence[FolderRequest]) -> None:
+    """Raises RecipeError for a crop of no image, or of images in several folders, and for a text that is not used."""
     uses = Counter(id(crop) for request in requests for those in request.crops.values() for crop in those)
     for crop in crops:
         if uses[id(crop)] == 0:
@@ -320,6 +365,17 @@ def _refuse_unknown_crops(crops: Sequence[Crop], requests: Sequence[FolderReques
                 msg("{place}: {image} is in several folders", place=crop.place, image=crop.image),
                 hint=msg("write it with its folder, as the recipe does"),
             )
+    for request in requests:
+        for crop in (crop for those in request.crops.values() for crop in those if not request.captions):
+            if crop.caption is not None or crop.tags:
+                raise RecipeError(
+                    msg(
+                        '{place}: the recipe uses no captions for {image} (captions = "none")',
+                        place=crop.place,
+                        image=crop.image,
+                    ),
+                    hint=msg("remove its caption and its tags from the list"),
+                )
 
 
 def _list_metadata(recipe: Recipe, folder: Path, wanted: Sequence[_Parts]) -> Iterator[Path | None]:
