@@ -75,7 +75,7 @@ def _iter_csv(path: Path) -> Iterator[tuple[Mapping[str, Any], Message]]:
     first = text.partition("\n")[0]
     table = csv.reader(io.StringIO(text), strict=True, delimiter=";" if ";" in first and "," not in first else ",")
     try:
-        names = [name.strip() for name in next(table, [])]
+        names = [name.strip() for name in next(table, list[str]())]
         _refuse_unknown(msg("{path}, line {line}", path=path, line=1), names, CSV_KEYS)
         if len(set(names)) < len(names):
             raise RecipeError(msg("{path}, line {line}: a column is given twice", path=path, line=1))
