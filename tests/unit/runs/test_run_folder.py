@@ -51,7 +51,7 @@ def test_a_failed_write_leaves_the_old_content(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("lorabake.runs.folder.os.fsync", full)
-    with pytest.raises(ResourceError, match=r"cannot write .*record.json: No space left"):
+    with pytest.raises(ResourceError, match=r"cannot write .*record.json: the disk is full"):
         replace_file(path, b"new", within=path.parent)
     assert path.read_bytes() == b"old"
     assert [each.name for each in tmp_path.iterdir()] == ["record.json"]
