@@ -221,10 +221,12 @@ def write_sample_images(folder: Path) -> None:
 
 def _write_recipe(file: Path, family: Family) -> QuickstartFiles:
     """A recipe that an earlier quickstart wrote is replaced, also one for another family; any other stays."""
-    ours = {quickstart_recipe(each).encode() for each in list_family_names()}
-    if exists(file) and read_bytes(file) not in ours:
+    wanted = quickstart_recipe(family).encode()
+    before = read_bytes(file) if exists(file) else wanted
+    others = (quickstart_recipe(each).encode() for each in list_family_names() if each != family)
+    if before != wanted and before not in others:
         return QuickstartFiles(file, edited=True)
-    replace_bytes(file, quickstart_recipe(family).encode())
+    replace_bytes(file, wanted)
     return QuickstartFiles(file, edited=False)
 
 

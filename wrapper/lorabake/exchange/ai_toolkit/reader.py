@@ -106,8 +106,7 @@ def _find_process(source: Source, text: str, table: dict[str, Any]) -> dict[str,
 
 def _find_family(source: Source, text: str, process: dict[str, Any]) -> ModelFamily:
     """By ``arch``, or by the older switches such as ``is_xl`` (ModelConfig); the first family if there is neither."""
-    given = process.get("model")
-    model = cast("dict[str, object]", given) if isinstance(given, dict) else {}
+    model = _get_table(process, "model")
     arch = (to_text(model.get("arch")) or "").partition(":")[0].lower()
     switches = [key for key, value in model.items() if to_switch(value)]
     known = [family for key in switches if (family := find_family_by_other_name(str(key)))]
@@ -117,7 +116,9 @@ def _find_family(source: Source, text: str, process: dict[str, Any]) -> ModelFam
         said = msg("it trains {model}, which lorabake cannot", model=arch or str(other).removeprefix("is_"))
         raise make_error(source, said, find_yaml_line(text, "arch" if arch else str(other)))
     matching = [
-        key for key in (("train", "noise_scheduler"), ("sample", "sampler")) if _get(process, *key) == "flowmatch"
+        key
+        for key in (("train", "noise_scheduler"), ("sample", "sampler"))
+        if _get_table(process, key[0]).get(key[1]) == "flowmatch"
     ]
     if matching and not arch and not known:
         key = matching[0][1]
@@ -126,9 +127,10 @@ def _find_family(source: Source, text: str, process: dict[str, Any]) -> ModelFam
     return found
 
 
-def _get(process: dict[str, Any], table: str, key: str) -> object:
-    inner = process.get(table)
-    return cast("dict[str, object]", inner).get(key) if isinstance(inner, dict) else None
+def _get_table(process: dict[str, Any], name: str) -> dict[str, object]:
+    """Empty if there is none."""
+    found = process.get(name)
+    return cast("dict[str, object]", found) if isinstance(found, dict) else {}
 
 
 class _Job:

@@ -18,7 +18,6 @@ from lorabake.exchange.shell.bash_syntax import (
     Simple,
     Test,
     Word,
-    read_quoted,
 )
 from lorabake.exchange.shell.script import Loop, Runner, Status, Step, Value, check_size
 from lorabake.exchange.shell.sums import compute, join_both, join_either, negate
@@ -203,10 +202,10 @@ class _Bash(Runner):
     def _use_default(self, name: str, value: Value | None, default: re.Match[str]) -> Value:
         given = value is not None and not (default[1] and not value)
         if default[2] == "+":
-            return self._fill(read_quoted(default[3])) if given else ""
+            return self._fill(Parser(default[3]).read_quoted()) if given else ""
         if given or (value is None and default[2] == "?"):
             return value if value is not None else f"${{{name}}}"
-        text = self._fill(read_quoted(default[3]))
+        text = self._fill(Parser(default[3]).read_quoted())
         if default[2] == "=":
             self.set_variable(name, text)
         return text

@@ -173,7 +173,7 @@ class Parser:
             lines.append(line)
         self.at = min(self.at, len(self.text))
         body = "".join(f"{line}\n" for line in lines)
-        document.body = read_quoted(body) if document.expanded else (Part("text", body, quoted=True),)
+        document.body = Parser(body).read_quoted() if document.expanded else (Part("text", body, quoted=True),)
 
     def _read_list(self, until: Sequence[str], nodes: list[Node]) -> list[Node]:
         """Statements up to one of some words or signs, which is not read."""
@@ -475,7 +475,7 @@ class Parser:
         return self.text[start : at - 1] if depth == 0 else None
 
     def read_quoted(self) -> Word:
-        """All of the text, as between double quotes."""
+        """The parts of all the text, in which variables have their values, as between double quotes."""
         parts = list[Part]()
         while self.at < len(self.text):
             if (piece := self._match(_QUOTED_PIECE)) is None:
@@ -486,11 +486,6 @@ class Parser:
             elif piece.lastgroup is not None:
                 parts.append(self._make_part(piece, quoted=True))
         return tuple(parts)
-
-
-def read_quoted(text: str) -> Word:
-    """The parts of a text in which variables have their values, as between double quotes."""
-    return Parser(text).read_quoted()
 
 
 def get_text(word: Word) -> str | None:

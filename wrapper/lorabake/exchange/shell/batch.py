@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from lorabake.exchange.convert import to_number
-from lorabake.exchange.shell.script import MAX_KIB, Value, refuse_size
+from lorabake.exchange.shell.script import Value, check_script, check_size
 from lorabake.exchange.shell.statements import Branch, ReadScript, expand
 from lorabake.exchange.shell.sums import compute, negate
 
@@ -21,13 +21,11 @@ _FOR = re.compile(r"for\b.*?\bdo\b\s*", re.IGNORECASE)
 _END = re.compile(r'"[^"]*"?|(?P<end>&&?|\|\|?|\))')
 _LABEL = re.compile(r"\s*:(\w+)")
 _ORDERS = {"==": (0,), "equ": (0,), "neq": (-1, 1), "lss": (-1,), "leq": (-1, 0), "gtr": (1,), "geq": (0, 1)}
-_MAX_SCRIPT = 1 << 20  # characters
 
 
 def read_batch_commands(text: str, environment: Mapping[str, Value]) -> ReadScript:
     """Every command in a branch that is taken."""
-    if len(text) > _MAX_SCRIPT:
-        refuse_size()
+    check_script(text)
     script = ReadScript({name.upper(): value for name, value in environment.items()})
     batch = _Batch(script)
     for line, statement in _join_lines(text):
@@ -178,8 +176,7 @@ def _join_lines(text: str) -> list[tuple[int, str]]:
         else:
             found.append((number, [cut]))
             size = len(cut)
-        if size > MAX_KIB << 10:
-            refuse_size()
+        check_size(size)
         continued = cut != line
     return [(number, " ".join(parts)) for number, parts in found]
 

@@ -263,11 +263,16 @@ class Runner(ABC):
         self.commands.append(Command(line, words))
 
     def _count(self, value: Value) -> None:
-        size = len(value) if isinstance(value, str) else sum(map(len, value)) + len(value)
-        self._size += size
-        if self._size > _MAX_SET:
-            refuse_size()
-        check_size(size)
+        self._size = add_size(self._size, value)
+
+
+def add_size(before: int, value: Value) -> int:
+    """The characters of everything so far. Raises RecipeError above that of a value, or of all together."""
+    size = len(value) if isinstance(value, str) else sum(map(len, value)) + len(value)
+    check_size(size)
+    if before + size > _MAX_SET:
+        refuse_size()
+    return before + size
 
 
 def check_size(size: int) -> None:

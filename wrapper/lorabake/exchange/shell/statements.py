@@ -7,12 +7,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from lorabake.exchange.shell.script import MAX_KIB, Command, Value, refuse_size
+from lorabake.exchange.shell.script import (
+    MAX_STEPS,
+    Command,
+    Value,
+    add_size,
+    check_script,
+    check_size,
+    refuse_size,
+)
 
 _CONTINUED = "\x00"  # stands for a line end that continues the statement
-_MAX_SCRIPT = 1 << 20  # characters
-_MAX_SET = 8 << 20  # characters of everything that is set and run
-_MAX_STEPS = 20_000
 
 
 class Dialect(NamedTuple):
@@ -84,7 +89,7 @@ class ReadScript:
 
     def is_run(self) -> bool:
         self.steps += 1
-        if self.steps > _MAX_STEPS:
+        if self.steps > MAX_STEPS:
             refuse_size()
         return all(each.run for each in self.branches)
 
@@ -118,10 +123,7 @@ class ReadScript:
                     names.append(name)
 
     def _count(self, value: str | list[str]) -> None:
-        size = len(value) if isinstance(value, str) else sum(map(len, value)) + len(value)
-        self.size += size
-        if size > MAX_KIB << 10 or self.size > _MAX_SET:
-            refuse_size()
+        self.size = add_size(self.size, value)
 
 
 def expand(pattern: re.Pattern[str], fill: Callable[[re.Match[str]], str], text: str) -> str:
@@ -130,8 +132,7 @@ def expand(pattern: re.Pattern[str], fill: Callable[[re.Match[str]], str], text:
     for each in pattern.finditer(text):
         value = fill(each)
         size += len(value)
-        if size > MAX_KIB << 10:
-            refuse_size()
+        check_size(size)
         parts += [text[at : each.start()], value]
         at = each.end()
     return "".join([*parts, text[at:]])
@@ -140,8 +141,7 @@ def expand(pattern: re.Pattern[str], fill: Callable[[re.Match[str]], str], text:
 def split_statements(text: str, dialect: Dialect) -> Iterator[Statement]:
     """Statements and blocks; comments are left out. A line that starts with an option continues the one above, as in
     documents that leave the sign for it out. Raises RecipeError for a script or a statement without end."""
-    if len(text) > _MAX_SCRIPT:
-        refuse_size()
+    check_script(text)
     escape = re.escape(dialect.escape)
     text = re.sub(rf"{escape}[ \t]*\r?\n|\r?\n(?=[ \t]*--[A-Za-z])", f" {_CONTINUED}", text)
     tokens = re.compile(
@@ -165,8 +165,8 @@ def split_statements(text: str, dialect: Dialect) -> Iterator[Statement]:
             parts.append(token[0])
             size += len(token[0])
             blank = blank and not token[0].strip(f" \t\r{_CONTINUED}")
-            if size > MAX_KIB << 10 and not blank:
-                refuse_size()
+            if not blank:
+                check_size(size)
         line += token[0].count("\n") + token[0].count(_CONTINUED)
         if blank:
             start = line
