@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+import tomli_w
 from resume_runner import go_on, run
 
-from fake_sd_scripts import archive, weight
+from fake_sd_scripts import HOLD_AFTER, archive, weight
 from lorabake.errors import BusyError, InterruptedRunError, MachineError
 from lorabake.jobs.resume.prepare import prepare_resume
 from lorabake.runs.finalize import resume_command_hint
@@ -58,10 +59,24 @@ def ended(root: Path) -> bool:
     return read_record(root / "record.json").status != "started" and find_running_trainer(RunPaths(root)) is None
 
 
-def killed(root: Path, after: int, what: str = "run", number: int = signal.SIGKILL, settings: str = "") -> Path:
+def separate_env(after: int | None) -> dict[str, str]:
+    """For a runner whose trainer waits once step ``after`` is reported, which it is as the next one is done."""
+    hold = {} if after is None else {HOLD_AFTER: str(after + 1)}
+    return os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)} | hold
+
+
+def killed(
+    root: Path,
+    after: int,
+    what: str = "run",
+    number: int = signal.SIGKILL,
+    settings: dict[str, Any] | None = None,
+    *,
+    holds: bool = True,
+) -> Path:
     """A run, or its continuation, in a separate process, ended by a signal once step ``after`` is reported."""
-    argv = [sys.executable, str(RUNNER), what, str(root), *([settings] if settings else [])]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    argv = [sys.executable, str(RUNNER), what, str(root), *([tomli_w.dumps(settings)] if settings else [])]
+    env = separate_env(after if holds else None)
     path = root / "events.jsonl"
     before = len(steps_told(root)) if path.exists() else 0
     with subprocess.Popen(argv, env=env, stderr=subprocess.DEVNULL) as lorabake:
@@ -70,12 +85,6 @@ def killed(root: Path, after: int, what: str = "run", number: int = signal.SIGKI
         lorabake.wait()
     until(lambda: ended(root), "the guard")
     return root
-
-
-def slow(**more: Any) -> str:
-    import tomli_w
-
-    return tomli_w.dumps({"delay": 0.1, **more})
 
 
 def broken(root: Path, step: int) -> None:
@@ -126,7 +135,7 @@ def assert_whole(record: Record, root: Path, steps: int) -> None:
 
 
 def test_killed_with_its_newest_state_damaged_and_an_older_one_touched(tmp_path: Path) -> None:
-    root = killed(tmp_path / "x-001", 12, settings=slow(delay=0.8))  # told as step 13 is done; it dies before 14
+    root = killed(tmp_path / "x-001", 12)
     assert read_record(root / "record.json").status == "interrupted"
     broken(root, 12)
     for path in (root / "output" / "x-step00000004-state").iterdir():
@@ -144,7 +153,7 @@ def test_killed_with_its_newest_state_damaged_and_an_older_one_touched(tmp_path:
 
 
 def test_log_and_events_go_on(tmp_path: Path) -> None:
-    root = killed(tmp_path / "x-001", 7, settings=slow(save_every_n_steps=5))
+    root = killed(tmp_path / "x-001", 7, settings={"save_every_n_steps": 5})
     before = (root / "logs" / "trainer.log").read_bytes()
     go_on(root)
     assert (root / "logs" / "trainer.log").read_bytes().startswith(before)
@@ -189,7 +198,7 @@ def test_the_steps_are_as_many_as_without(tmp_path: Path, settings: dict[str, An
 
 def test_resumed_again_and_again(tmp_path: Path) -> None:
     """A continuation's own states count from where it began; it is killed, too, and so is the next."""
-    root = killed(tmp_path / "x-001", 7, settings=slow())
+    root = killed(tmp_path / "x-001", 7)
     assert read_record(root / "record.json").parts == ()
     killed(root, 9, "resume")
     killed(root, 12, "resume")
@@ -206,9 +215,8 @@ def test_resumed_again_and_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_says_how_to_resume_it(tmp_path: Path, number: int) -> None:
     root = tmp_path / "x-001"
-    argv = [sys.executable, str(RUNNER), "run", str(root), slow()]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    with subprocess.Popen(argv, env=env, stderr=subprocess.PIPE, text=True) as lorabake:
+    argv = [sys.executable, str(RUNNER), "run", str(root)]
+    with subprocess.Popen(argv, env=separate_env(7), stderr=subprocess.PIPE, text=True) as lorabake:
         until(lambda: (root / "events.jsonl").exists() and 7 in steps_told(root), "step 7")
         lorabake.send_signal(number)
         _, said = lorabake.communicate(timeout=PATIENCE)
@@ -222,7 +230,7 @@ def test_an_interrupted_run_says_how_to_resume_it(tmp_path: Path, number: int) -
 
 
 def test_an_interrupted_continuation_says_so_and_keeps_what_it_trained(tmp_path: Path) -> None:
-    root = killed(tmp_path / "x-001", 5, settings=slow())
+    root = killed(tmp_path / "x-001", 5)
     killed(root, 11, "resume", signal.SIGINT)
     record = read_record(root / "record.json")
     assert record.status == "interrupted"
@@ -234,7 +242,7 @@ def test_an_interrupted_continuation_says_so_and_keeps_what_it_trained(tmp_path:
 
 
 def test_without_a_state_it_says_what_to_do(tmp_path: Path) -> None:
-    root = killed(tmp_path / "x-001", 7, settings=slow(save_state=False))
+    root = killed(tmp_path / "x-001", 7, settings={"save_state": False})
     with pytest.raises(MachineError, match="no usable state") as caught:
         go_on(root)
     assert caught.value.hint is not None
@@ -261,9 +269,8 @@ def test_a_finished_run_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_run_in_progress_is_refused(tmp_path: Path) -> None:
     root = stopped_after(tmp_path, 10)
-    argv = [sys.executable, str(RUNNER), "run", str(tmp_path / "x-002"), slow()]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
-    with subprocess.Popen(argv, env=env) as other:
+    argv = [sys.executable, str(RUNNER), "run", str(tmp_path / "x-002")]
+    with subprocess.Popen(argv, env=separate_env(1)) as other:
         try:
             until((tmp_path / "x-002" / "events.jsonl").exists, "the other run")
             with pytest.raises(BusyError, match="is in progress"):
@@ -304,8 +311,6 @@ def test_a_continuation_that_was_over_but_not_gathered_is_gathered_and_judged(tm
 def test_a_state_is_found_where_a_killed_continuation_left_it(tmp_path: Path) -> None:
     root = stopped_after(tmp_path, 6)
     killed_at = 11
-    train = (root / "train.toml").read_text("utf-8")
-    (root / "train.toml").write_text(train + "delay = 0.1\n", "utf-8")
     killed(root, killed_at, "resume")
     paths = RunPaths(root)
     view = resume_options(paths, read_record(paths.record))
@@ -417,9 +422,9 @@ def test_every_state_damaged_is_every_one_named(tmp_path: Path) -> None:
 def test_killed_at_any_time_it_comes_to_the_same_end(tmp_path: Path) -> None:
     """Ten kills at random moments, while states are written slowly; then it runs to its end."""
     root = tmp_path / "x-001"
-    settings = slow(pause=0.01, save_every_n_steps=1)
+    settings = {"delay": 0.1, "pause": 0.01, "save_every_n_steps": 1}
     with suppress(InterruptedRunError):
-        killed(root, 1, settings=settings)
+        killed(root, 1, settings=settings, holds=False)
     for turn in range(10):
         record = read_record(root / "record.json")
         paths = RunPaths(root)
@@ -429,5 +434,5 @@ def test_killed_at_any_time_it_comes_to_the_same_end(tmp_path: Path) -> None:
         at = view.way.how.step if view.way is not None else 0
         if view.way is None:
             break
-        killed(root, min(at + 1 + turn % 2, 15), "resume")
+        killed(root, min(at + 1 + turn % 2, 15), "resume", holds=False)
     assert_whole(go_on(root), root, 15)

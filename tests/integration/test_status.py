@@ -16,7 +16,7 @@ import pytest
 import resume_runner
 from test_cli import environment
 from test_kill import running
-from test_resume import killed, slow
+from test_resume import killed
 
 from lorabake.runs.folder import RunPaths
 from published import hold
@@ -90,7 +90,7 @@ def test_a_killed_run_died_and_is_said_to(tmp_path: Path, victims: str) -> None:
 
 
 def test_a_resumed_run_goes_on_where_it_was(tmp_path: Path) -> None:
-    root = killed(tmp_path / "runs" / "x-001", 7, settings=slow(delay=0.3))
+    root = killed(tmp_path / "runs" / "x-001", 7)
     found = ask(tmp_path, "status", "x-001")
     assert found["state"] == "died"
     assert found["resume_step"] in {6, 8}

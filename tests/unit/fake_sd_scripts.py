@@ -21,6 +21,8 @@ from pathlib import Path
 from typing import Any
 
 NAME = "lora_unet_a.lora_up.weight"
+HOLD_AFTER = "STAND_IN_HOLD_AFTER"  # this variable has the step after which it waits to be stopped
+HOLD_S = 300.0
 LENGTH = 64
 
 
@@ -134,6 +136,8 @@ class Trainer:
                 if by_steps and step % by_steps == 0:
                     self.save(f"{self.name}-step{step:08d}", epoch - 1, step, state=told["save_state"])
                 self.bar(shown, steps, self.loss)
+                if os.environ.get(HOLD_AFTER) == f"{self.trained:.0f}":
+                    time.sleep(HOLD_S)
             elif by_epochs and epoch % by_epochs == 0 and epoch < epochs:
                 self.save(f"{self.name}-{epoch:06d}", epoch, step, state=told["save_state"])
         if told["save_state"]:

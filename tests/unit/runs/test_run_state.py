@@ -178,6 +178,11 @@ def test_a_stop_that_is_under_way(tmp_path: Path) -> None:
     paths.events.write_text(json.dumps(event) + "\n")
     with try_lock(lock_path(tmp_path, "x"), "x-001"):
         assert summarize_run(paths, record(paths), "x-001", brief=True).state == "stopping"
+        with paths.events.open("a") as events:
+            for number in range(500):
+                step = {"event": "step", "step": number, "total": 500, "loss_average": None, "loss_current": None}
+                events.write(json.dumps({"time": event["time"], **step}) + "\n")
+        assert read_state(paths) == "stopping"
 
 
 @pytest.mark.parametrize(

@@ -83,9 +83,12 @@ def judge_state(found: RunEvidence) -> RunState:
 
 
 def read_state(paths: RunPaths) -> RunState:
-    """The state alone. Raises MachineError for a record that cannot be read."""
+    """The state alone. Raises MachineError for a record that cannot be read.
+
+    By all events: a fast rehearsal makes more steps after "stopping" than the end of the file has room for.
+    """
     record = read_record(paths.record)
-    return judge_state(gather_evidence(paths, record, read_recent_activity(paths)))
+    return judge_state(gather_evidence(paths, record, read_activity(paths)))
 
 
 def gather_evidence(paths: RunPaths, record: Record, activity: RunActivity) -> RunEvidence:
