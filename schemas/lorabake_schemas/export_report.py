@@ -9,7 +9,7 @@ EXPORT_FORMATS: tuple[ExportFormat, ...] = ("kohya_ss", "sd-scripts")
 
 
 class ExportedKey(StrictModel):
-    """An option of sd-scripts, or a key of the recipe, that has no field of its own there."""
+    """An option of sd-scripts, or a key of the recipe, and why it is reported."""
 
     key: EscapedText
     value: EscapedText = ""
@@ -17,8 +17,9 @@ class ExportedKey(StrictModel):
 
 
 class ExportReport(StrictModel):
-    """``command`` starts the training in ``folder``. ``carried`` are options that are passed on as text, ``lost`` what
-    the export does not have. ``version`` changes only if a reader of this one would stumble."""
+    """``command`` starts the training in ``folder``. ``carried`` are options that are passed on as text, ``chosen``
+    those that this machine decided and the recipe could, ``lost`` what the export does not have. ``version`` changes
+    only if a reader of this one would stumble."""
 
     version: Literal[1] = 1
     source: EscapedText
@@ -27,4 +28,5 @@ class ExportReport(StrictModel):
     files: TupleOf[EscapedText]
     command: TupleOf[EscapedText] = ()
     carried: TupleOf[ExportedKey] = ()
+    chosen: TupleOf[ExportedKey] = ()
     lost: TupleOf[ExportedKey] = ()

@@ -14,7 +14,7 @@ import pytest
 from lorabake.analysis.check import check_recipe
 from lorabake.errors import MachineError
 from lorabake.exchange.compiled_source import CompiledSource, read_run, take_compiled
-from lorabake.exchange.export import default_folder, list_own_keys, write_export
+from lorabake.exchange.export import default_folder, list_chosen, list_own_keys, write_export
 from lorabake.exchange.foreign import Source, Unset
 from lorabake.exchange.import_file import import_file, write_import
 from lorabake.exchange.kohya_gui.fields import FRESH
@@ -24,7 +24,7 @@ from lorabake.jobs.run_files import build_run_files
 from lorabake.util import resources
 from lorabake_schemas.export_report import ExportFormat
 from lorabake_schemas.plan import LaunchPlan
-from situations import GPU, project, write_pictures
+from situations import CPU, GPU, project, write_pictures
 
 TRAIN: dict[str, Any] = {
     "pretrained_model_name_or_path": "/models/base.safetensors", "network_module": "networks.lora", "network_dim": 16,
@@ -230,6 +230,20 @@ def test_keys_that_only_lorabake_has_are_listed(tmp_path: Path) -> None:
     recipe, _ = check_recipe(project(tmp_path, more), GPU).planned()
     keys = {each.key for each in list_own_keys(recipe)}
     assert {"kind", "base.tags", "captions.tagging", "watch.nan_steps", "ignore.rule"} <= keys
+
+
+@pytest.mark.parametrize(
+    ("more", "keys"),
+    [("", {"mixed_precision", "sdpa"}), ('[train]\nmixed_precision = "no"\nattention = "sdpa"\n', set[str]())],
+)
+def test_what_a_machine_without_a_gpu_decides_is_listed(more: str, keys: set[str], tmp_path: Path) -> None:
+    """And nothing else is left of it: another machine trains on its GPU."""
+    examination = check_recipe(project(tmp_path / "project", more), CPU)
+    _, plan = examination.planned()
+    assert {each.key for each in list_chosen(plan)} == keys
+    source = take_compiled(build_run_files(examination, tmp_path).fill_folder(), plan, tmp_path)
+    assert source.launch.cpu
+    assert "--cpu" not in write_export(source, "sd-scripts", tmp_path / "out", "recipe").command
 
 
 def test_a_run_is_exported_from_its_folder(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def _export_recipe(
     recipe: Path, to: ExportFormat, output: Path | None, options: CheckOptions, *, as_json: bool
 ) -> ExportReport:
     from lorabake.exchange.compiled_source import take_compiled
-    from lorabake.exchange.export import default_folder, list_own_keys, write_export
+    from lorabake.exchange.export import default_folder, list_chosen, list_own_keys, write_export
     from lorabake.jobs.run_files import build_run_files
 
     examination = run_check(recipe, options)
@@ -58,7 +58,7 @@ def _export_recipe(
     loaded, plan = examination.planned()
     folder = output or default_folder(plan.name, to)
     source = take_compiled(build_run_files(examination, folder).fill_folder(), plan, folder)
-    return write_export(source, to, folder, str(recipe), list_own_keys(loaded))
+    return write_export(source, to, folder, str(recipe), list_own_keys(loaded), list_chosen(plan))
 
 
 def _export_run(run: str, to: ExportFormat, output: Path | None) -> ExportReport:

@@ -18,6 +18,7 @@ from lorabake.util import resources
 from lorabake.util.files import create_bytes, disk_error, reason
 from lorabake_schemas.export_report import ExportedKey, ExportFormat, ExportReport
 from lorabake_schemas.messages import msg
+from lorabake_schemas.plan import Origin, Plan
 from lorabake_schemas.recipe import Recipe
 from lorabake_schemas.secrets import is_secret
 from lorabake_schemas.values import format_value
@@ -37,9 +38,15 @@ _OWN_TABLES = frozenset({"watch", "ignore"})
 
 
 def write_export(
-    source: CompiledSource, to: ExportFormat, folder: Path, origin: str, own: Sequence[ExportedKey] = ()
+    source: CompiledSource,
+    to: ExportFormat,
+    folder: Path,
+    origin: str,
+    own: Sequence[ExportedKey] = (),
+    chosen: Sequence[ExportedKey] = (),
 ) -> ExportReport:
-    """Write the files into a new or empty folder. ``own`` are keys that only lorabake has.
+    """Write the files into a new or empty folder. ``own`` are keys that only lorabake has, ``chosen`` options that this
+    machine decided.
 
     Raises MachineError if something is in the folder, or if it cannot be written; then nothing of ours stays.
     """
@@ -67,6 +74,7 @@ def write_export(
         files=tuple(files),
         command=command,
         carried=carried,
+        chosen=tuple(chosen),
         lost=tuple(lost),
     )
 
@@ -79,6 +87,15 @@ def _add_presets(files: dict[str, bytes], presets: Mapping[str, bytes]) -> None:
             said = msg("the preset {name} in network_args has the name of a file that export writes", name=name)
             raise MachineError(said, msg("give the preset another name"))
         files[name] = content
+
+
+def list_chosen(plan: Plan) -> tuple[ExportedKey, ...]:
+    """The options that depend on this machine; another one may train."""
+    return tuple(
+        ExportedKey(key=each.option, value=format_value(each.value), why=each.source.why)
+        for each in plan.train
+        if each.source.origin is Origin.MACHINE
+    )
 
 
 def list_own_keys(recipe: Recipe) -> tuple[ExportedKey, ...]:
@@ -137,7 +154,7 @@ def _build_command(source: CompiledSource) -> tuple[str, ...]:
         "--mixed_precision", "no",  # without effect: train.toml decides
         "--dynamo_backend", "no",
         "--num_cpu_threads_per_process", str(launch.num_cpu_threads_per_process),
-        *(("--multi_gpu",) if several else ("--cpu",) if launch.cpu else ()),
+        *(("--multi_gpu",) if several else ()),
         *(("--gpu_ids", launch.gpu_ids) if launch.gpu_ids else ()),
         *(("--main_process_port", str(launch.main_process_port)) if launch.main_process_port else ()),
         source.script, "--config_file", TRAIN_FILE,
