@@ -266,16 +266,6 @@ def test_comments_are_no_prompts() -> None:
     assert "sample_prompts" not in read(sample_prompts="# a comment").options
 
 
-def test_a_key_that_is_there_twice_has_a_line() -> None:
-    text = (
-        b'{"LoRA_type": "Standard", "network_dim": 8, "wandb_api_key": "sk-1", "network_dim": 32, "wandb_api_key": ""}'
-    )
-    config = read_kohya_gui(Source(path=Path("preset.json"), content=text))
-    assert both(config, "network_dim") == (32, 32)
-    lines = [(each.key, each.value, each.fate) for each in config.keys if each.fate == "dropped"]
-    assert lines == [("network_dim", "8", "dropped"), ("wandb_api_key", "", "dropped")]
-
-
 @pytest.mark.parametrize(
     ("keys", "tab"),
     [({"num_vectors_per_token": 4, "train_data_dir": "img"}, "Textual Inversion"),

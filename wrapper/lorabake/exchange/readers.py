@@ -18,6 +18,7 @@ from lorabake.exchange.lora_file.reader import read_lora_file
 from lorabake.exchange.lora_scripts import read_lora_scripts
 from lorabake.exchange.one_trainer.reader import read_one_trainer
 from lorabake.exchange.reading import make_error, parse_json_table
+from lorabake.exchange.repeated_keys import list_repeated_keys
 from lorabake.exchange.sd_toml import read_config_file, read_dataset_config
 from lorabake.exchange.shell.reader import read_shell
 from lorabake.recipe.foreign import START_SIZE, ForeignKind, recognize, recognize_bytes
@@ -55,6 +56,10 @@ READERS: Mapping[str, Reader] = MappingProxyType(
 )
 
 
+# Formats that are JSON or YAML. TOML refuses a key that is there twice.
+_TABLES = frozenset({"kohya-gui", "sd-scripts-dataset", "one-trainer", "ai-toolkit"})
+
+
 def read_foreign_file(source: Source) -> ForeignConfig:
     """A file of another program, whose ``content`` is read here.
 
@@ -62,8 +67,11 @@ def read_foreign_file(source: Source) -> ForeignConfig:
     """
     kind, content = _recognize_file(source.path)
     reader = READERS.get(kind.name) if kind else None
-    if reader is not None:
-        return reader(replace(source, content=content))
+    if kind is not None and reader is not None:
+        found = replace(source, content=content)
+        config = reader(found)
+        repeated = list_repeated_keys(found, is_yaml=kind.name == "ai-toolkit") if kind.name in _TABLES else ()
+        return replace(config, keys=(*config.keys, *repeated))
     formats = msg(
         "import reads kohya_ss presets, sd-scripts files and commands, and LoRAs; see `lorabake import --help`"
     )

@@ -11,7 +11,7 @@ from typing import Any, cast
 from lorabake.errors import RecipeError
 from lorabake.exchange.convert import fit_dataset_key, fit_option, list_dataset_keys
 from lorabake.exchange.foreign import ForeignConfig, ForeignDataset, ForeignSubset, Given, Source
-from lorabake.exchange.reading import parse_json_table, parse_toml_table
+from lorabake.exchange.reading import flatten, parse_json_table, parse_toml_table
 from lorabake.util import resources
 from lorabake.util.files import TOML_LIMIT, is_file, read_bytes, reason
 from lorabake_schemas.base import OptionValue
@@ -178,7 +178,9 @@ def parse_content(content: bytes, path: Path) -> Raw:
     """TOML, or JSON, which sd-scripts takes for datasets. Raises RecipeError."""
     source = Source(path=path, content=content)
     parse = parse_json_table if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else parse_toml_table
-    return parse(source)[1]
+    table = parse(source)[1]
+    flatten(source, table)  # which has bounds
+    return table
 
 
 def read_dataset_tables(raw: Raw) -> tuple[tuple[ForeignDataset, ...], list[ImportedKey]]:

@@ -35,6 +35,12 @@ def parse_yaml_table(source: Source) -> tuple[str, dict[str, Any]]:
     return text, cast("dict[str, Any]", found)
 
 
+def compose_yaml(text: str) -> Any:
+    """The nodes of a text that ``parse_yaml_table`` could read, with every key, also one that is there twice."""
+    yaml: Any = importlib.import_module("yaml")
+    return yaml.compose(text, Loader=yaml.SafeLoader)
+
+
 def _check_events(source: Source, yaml: Any, text: str) -> None:
     """Refuses what would grow while it is read, before anything of it is made."""
     depth = aliases = 0

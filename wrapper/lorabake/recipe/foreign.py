@@ -130,6 +130,12 @@ _MARKS = (
     (ONE_TRAINER, re.compile(r'"training_method"\s*:')),
     (EASY, re.compile(r"^[ \t]*\[(general|network|optimizer|saving)_args\.args", re.MULTILINE)),
     (LORA_SCRIPTS, re.compile(r"^[ \t]*model_train_type[ \t]*=", re.MULTILINE)),
+    (DATASET, re.compile(r"^[ \t]*\[\[datasets(\.subsets)?\]\]", re.MULTILINE)),
+    (
+        CONFIG,
+        re.compile(r"^[ \t]*pretrained_model_name_or_path[ \t]*=", re.MULTILINE),
+        re.compile(r"^[ \t]*network_module[ \t]*=", re.MULTILINE),
+    ),
 )
 
 

@@ -93,7 +93,7 @@ class _Reading:
 
 def read_kohya_gui(source: Source) -> ForeignConfig:
     """Raises RecipeError for a file that is damaged, has a value of the wrong kind, or trains another family."""
-    found, repeated = read_preset(source)
+    found = read_preset(source)
     try:
         _refuse_tabs(found)
         state = load_state(found)
@@ -120,7 +120,7 @@ def read_kohya_gui(source: Source) -> ForeignConfig:
     launch = dict(_choose_launch(meant))
     used = {key for given in (*options.values(), *launch.values()) for key in given.keys}
     used |= {"additional_parameters"} if meant.text("additional_parameters") else set()
-    lines = (*make_lines(found, state, used, replaced), *arguments.keys, *repeated)
+    lines = (*make_lines(found, state, used, replaced), *arguments.keys)
     config = ForeignConfig(
         format="kohya-gui",
         program=msg("the kohya_ss GUI"),

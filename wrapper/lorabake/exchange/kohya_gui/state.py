@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from typing import cast
 
 from lorabake.errors import RecipeError
-from lorabake.exchange.convert import show_value
 from lorabake.exchange.foreign import Source
 from lorabake.exchange.kohya_gui.fields import (
     FRESH,
@@ -22,9 +21,7 @@ from lorabake.exchange.kohya_gui.fields import (
     Value,
 )
 from lorabake.exchange.reading import parse_json_table
-from lorabake_schemas.import_report import ImportedKey
 from lorabake_schemas.messages import Message, msg
-from lorabake_schemas.secrets import is_secret
 
 Raw = Mapping[str, object]
 SIZE_LIMIT = 4 << 20  # bytes; a preset has about 10 KB
@@ -48,23 +45,11 @@ class FieldValue:
 State = Mapping[str, FieldValue]
 
 
-def read_preset(source: Source) -> tuple[Raw, list[ImportedKey]]:
-    """The file's table, and a line for each value that a later one of the same key replaces. Raises RecipeError, with
-    the line, for what is no JSON object."""
+def read_preset(source: Source) -> Raw:
+    """The file's table. Raises RecipeError, with the line, for what is not a JSON object."""
     if len(source.content) > SIZE_LIMIT:
         raise RecipeError(msg("{file} is too large for a preset of the kohya_ss GUI", file=source.path))
-    text, found = parse_json_table(source)
-    pairs = cast("list[tuple[str, object]]", json.loads(text, object_pairs_hook=list))
-    last = {key: at for at, (key, _) in enumerate(pairs)}
-    repeated = [
-        ImportedKey(key=key, value=show_value(None if is_secret(key) else value), fate="dropped", why=_REPEATED)
-        for at, (key, value) in enumerate(pairs)
-        if at != last[key]
-    ]
-    return found, repeated
-
-
-_REPEATED = msg("the file has this key twice; the last value counts")
+    return parse_json_table(source)[1]
 
 
 class PresetError(ValueError):
