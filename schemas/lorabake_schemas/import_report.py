@@ -31,7 +31,7 @@ class ImportedKey(StrictModel):
     def _hide_secrets(cls, found: dict[str, object]) -> dict[str, object]:
         """Whoever makes a line need not know what is a secret."""
         key = str(found.get("key", ""))
-        secret = is_secret(key) or (key.lstrip("-") == "token" and found.get("to") is None)
+        secret = is_secret(key) or (key.lstrip("-").rpartition(".")[2] == "token" and found.get("to") is None)
         hidden = {name: "" if secret and name == "value" else _hide(value) for name, value in found.items()}
         return hidden | ({"trained": None} if secret else {})
 

@@ -6,11 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from lora_files import SMALL, metadata, write
 from lorabake.errors import RecipeError
 from lorabake.exchange.foreign import ForeignConfig, Source
 from lorabake.exchange.readers import read_foreign_file
 
-GUI = """{"LoRA_type": "Standard", "network_dim": 8, "wandb_api_key": "sk-1", "network_dim": 32, "wandb_api_key": ""}"""
+GUI = """{"LoRA_type": "Standard", "network_dim": 0, "wandb_api_key": "sk-1", "network_dim": 16, "network_dim": 32,
+"wandb_api_key": ""}"""
 ONE = """{"training_method": "LORA", "model_type": "STABLE_DIFFUSION_15", "lora_rank": 4, "lora_rank": 8,
 "secrets": {"huggingface_token": "sk-1"}, "secrets": {},
 "concepts": [{"path": "a", "text": {"x": [{"hf_token": "sk-1"}]}, "text": {}, "path": "b"}]}"""
@@ -31,8 +33,9 @@ config:
 """
 PROCESS = "config.process[0]"
 CASES = {
-    "gui.json": (GUI, {"network_dim": "8", "wandb_api_key": ""}),
-    "one.json": (ONE, {"lora_rank": "4", "secrets": "", "concepts[0].text": '{"x": [{}]}', "concepts[0].path": "a"}),
+    "gui.json": (GUI, {"network_dim": "0, 16", "wandb_api_key": ""}),
+    "one.json": (ONE, {"lora_rank": "4", "secrets.huggingface_token": "",
+                       "concepts[0].text.x[0].hf_token": "", "concepts[0].path": "a"}),
     "job.yaml": (JOB, {f"{PROCESS}.network.linear": "4", f"{PROCESS}.train.steps": "10",
                        f"{PROCESS}.datasets[0].hf_token": ""}),
 }  # fmt: skip
@@ -53,11 +56,25 @@ def test_each_value_that_a_later_one_replaces_has_a_line(name: str, tmp_path: Pa
     assert "sk-1" not in str([line.model_dump() for line in lines])
 
 
+def test_metadata_of_a_lora(tmp_path: Path) -> None:
+    path = write(tmp_path / "lum.safetensors", SMALL, metadata(ss_seed="42"))
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = content[8 : 8 + size].replace(b'"ss_seed": "42"', b'"ss_seed": "7", "ss_seed": "42"')
+    path.write_bytes(len(header).to_bytes(8, "little") + header + content[8 + size :])
+    config = read_foreign_file(Source(path=path, content=b""))
+    assert config.options["seed"].value == 42
+    assert [(line.key, line.value) for line in config.keys if line.key == "ss_seed"] == [("ss_seed", "7")]
+
+
 def test_a_configuration_with_too_many_keys_is_refused(tmp_path: Path) -> None:
-    keys = "\n".join(f"k{number} = 1" for number in range(30_000))
-    with pytest.raises(RecipeError) as caught:
-        read(tmp_path, "many.toml", f'pretrained_model_name_or_path = "m"\n{keys}')
-    assert [each.rule for each in caught.value.findings] == ["foreign-file"]
+    different = 'pretrained_model_name_or_path = "m"\n' + "\n".join(f"k{at} = 1" for at in range(30_000))
+    equal = '{"LoRA_type": "Standard", ' + ", ".join(f'"a": {at}' for at in range(30_000)) + "}"
+    deep = f'{{"LoRA_type": "Standard", "a": {"[" * 900}{"]" * 900}, "a": 1}}'
+    for name, text in {"many.toml": different, "many.json": equal, "deep.json": deep}.items():
+        with pytest.raises(RecipeError) as caught:
+            read(tmp_path, name, text)
+        assert [each.rule for each in caught.value.findings] == ["foreign-file"]
 
 
 @pytest.mark.parametrize(

@@ -56,10 +56,6 @@ READERS: Mapping[str, Reader] = MappingProxyType(
 )
 
 
-# Formats that are JSON or YAML. TOML refuses a key that is there twice.
-_TABLES = frozenset({"kohya-gui", "sd-scripts-dataset", "one-trainer", "ai-toolkit"})
-
-
 def read_foreign_file(source: Source) -> ForeignConfig:
     """A file of another program, whose ``content`` is read here.
 
@@ -70,8 +66,7 @@ def read_foreign_file(source: Source) -> ForeignConfig:
     if kind is not None and reader is not None:
         found = replace(source, content=content)
         config = reader(found)
-        repeated = list_repeated_keys(found, is_yaml=kind.name == "ai-toolkit") if kind.name in _TABLES else ()
-        return replace(config, keys=(*config.keys, *repeated))
+        return replace(config, keys=(*config.keys, *list_repeated_keys(found, kind.name)))
     formats = msg(
         "import reads kohya_ss presets, sd-scripts files and commands, and LoRAs; see `lorabake import --help`"
     )

@@ -1,61 +1,68 @@
-"""Keys that a JSON or YAML file has twice: the last value counts, and each earlier one has a line."""
+"""Keys that a JSON or YAML file has more than once: the last value counts, and each earlier one is reported."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, cast
 
 from lorabake.exchange.convert import show_value
-from lorabake.exchange.reading import decode_text
+from lorabake.exchange.reading import MAX_DEPTH, MAX_KEYS, decode_text, make_error
 from lorabake.exchange.yaml_reading import compose_yaml
+from lorabake.util.safetensors import METADATA_KEY, read_header_text
 from lorabake_schemas.import_report import ImportedKey
 from lorabake_schemas.messages import msg
-from lorabake_schemas.secrets import hide_all_secrets, is_secret
 
 if TYPE_CHECKING:
     from lorabake.exchange.foreign import Source
 
 Pair = tuple[str, object]
-_MERGE = "<<"  # of YAML, which may be there twice
+_MERGE = "<<"  # of YAML, which may be there more than once
+_WHY = msg("the file has this key more than once; the last value counts")
 
 
 class _Pairs(list[Pair]):
     """A table with all its keys in their order."""
 
 
-def list_repeated_keys(source: Source, *, is_yaml: bool) -> Iterator[ImportedKey]:
-    """Of a file that its reader could read."""
-    text = decode_text(source)
-    if text.lstrip().startswith("{"):
-        waiting: list[Pair] = [("", json.loads(text, object_pairs_hook=_Pairs))]
-    elif is_yaml:
-        waiting = [("", _read_node(compose_yaml(text), set()))]
-    else:
-        return
-    why = msg("the file has this key twice; the last value counts")
+def list_repeated_keys(source: Source, kind: str) -> tuple[ImportedKey, ...]:
+    """Of a file of this format, which its reader could read. A table that is replaced has a line for each value."""
+    lines: dict[str, list[str]] = {}
+    count = 0
+    waiting: list[tuple[str, object, bool, int]] = [("", _read_pairs(source, kind), False, 0)]
     while waiting:
-        name, value = waiting.pop()
-        if isinstance(value, _Pairs):
+        each = waiting.pop()
+        name, value, replaced, depth = each
+        if isinstance(value, _Pairs) and (value or not replaced):
             dot = "." if name else ""
             last = {key: at for at, (key, _) in enumerate(value)}
             for at, (key, part) in enumerate(value):
-                full = f"{name}{dot}{key}"
-                if at == last[key] or key == _MERGE:
-                    waiting.append((full, part))
-                else:
-                    shown = None if is_secret(full) else hide_all_secrets(_to_plain(part))
-                    yield ImportedKey(key=full, value=show_value(shown), fate="dropped", why=why)
-        elif isinstance(value, list):
-            waiting += [(f"{name}[{at}]", part) for at, part in enumerate(cast("list[object]", value))]
+                gone = replaced or not (at == last[key] or key == _MERGE)
+                waiting.append((f"{name}{dot}{key}", part, gone, depth + 1))
+        elif isinstance(value, list) and any(isinstance(item, list) for item in cast("list[object]", value)):
+            parts = enumerate(cast("list[object]", value))
+            waiting += [(f"{name}[{at}]", part, replaced, depth + 1) for at, part in parts]
+        elif replaced:
+            count += 1
+            lines.setdefault(name, []).append(show_value(each[1]))
+        if count > MAX_KEYS or depth > MAX_DEPTH:
+            raise make_error(source, msg("it has too many keys, or is nested too deeply"))
+    return tuple(
+        ImportedKey(key=name, value=show_value(", ".join(reversed(values))), fate="dropped", why=_WHY)
+        for name, values in reversed(lines.items())
+    )
 
 
-def _to_plain(value: object) -> object:
-    if isinstance(value, _Pairs):
-        return {key: _to_plain(part) for key, part in value}
-    if isinstance(value, list):
-        return [_to_plain(part) for part in cast("list[object]", value)]
-    return value
+def _read_pairs(source: Source, kind: str) -> object:
+    """TOML refuses repeated keys, and a script has no tables."""
+    if kind == "lora":
+        tables = cast("_Pairs", json.loads(read_header_text(source.path), object_pairs_hook=_Pairs))
+        return _Pairs(("", table) for key, table in tables if key == METADATA_KEY)  # without the tensors
+    if kind in {"shell", "easy-training-scripts", "lora-scripts"}:
+        return None
+    text = decode_text(source)
+    if text.lstrip().startswith("{"):
+        return json.loads(text, object_pairs_hook=_Pairs)
+    return _read_node(compose_yaml(text), set()) if kind == "ai-toolkit" else None
 
 
 def _read_node(node: Any, seen: set[int]) -> object:

@@ -20,7 +20,7 @@ from lorabake_schemas.messages import Message, msg
 
 _HEADER_LIMIT = 100_000_000  # bytes; the safetensors library's own limit for a header
 _SIGN_LIMITS = {b"[": 1_000_000, b"{": 1_000_000, b",": 4_000_000}  # each costs memory; the largest models have 30,000
-_METADATA_KEY = "__metadata__"
+METADATA_KEY = "__metadata__"
 _ALIGNMENT = 8  # bytes; the library fills its header up with spaces so that tensors start at a multiple of it
 _MAX_DIMENSIONS = 64  # numpy's own limit; torch models have 5
 _MAX_NAME_LENGTH = 100  # characters of a tensor's name in a message
@@ -113,10 +113,16 @@ def read_header(path: Path) -> SafetensorsHeader:
 def parse_header(file: BinaryIO) -> SafetensorsHeader:
     """The header of an open file, at its start. Raises HeaderError, OSError."""
     entries, start, room = _parse_json(file)
-    metadata = _parse_metadata(entries.pop(_METADATA_KEY, None))
+    metadata = _parse_metadata(entries.pop(METADATA_KEY, None))
     tensors = {name: _parse_tensor(name, entry, start + room) for name, entry in entries.items()}
     _check_contiguous(tensors.values(), room)
     return SafetensorsHeader(tensors, metadata, start)
+
+
+def read_header_text(path: Path) -> bytes:
+    """The JSON of a header that ``parse_header`` could read. Raises OSError."""
+    with open_file(path) as file:
+        return file.read(int.from_bytes(file.read(8), "little"))
 
 
 def _parse_json(file: BinaryIO) -> tuple[dict[str, object], int, int]:
@@ -215,7 +221,7 @@ def rewrite_metadata(path: Path, change: Callable[[dict[str, str]], dict[str, st
 
 def encode_header(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> bytes:
     """Length and header as the safetensors library writes them: metadata first, no blanks, UTF-8, filled up."""
-    entries: dict[str, object] = {_METADATA_KEY: dict(metadata)} if metadata else {}
+    entries: dict[str, object] = {METADATA_KEY: dict(metadata)} if metadata else {}
     for name, tensor in tensors.items():
         entries[name] = {"dtype": tensor.dtype, "shape": tensor.shape, "data_offsets": (tensor.begin, tensor.end)}
     # Half a character pair, which JSON can represent and UTF-8 cannot, becomes JSON's own \udxxx again.
