@@ -319,3 +319,23 @@ def test_what_additional_parameters_set_has_that_as_its_reason() -> None:
     assert len(reasons) == 1
     assert "additional_parameters" in str(reasons.pop())
     assert line(read(seed=""), "seed").fate == "default"
+
+
+def test_sd_scripts_own_names_are_meant_though_the_gui_ignores_them() -> None:
+    config = read(optimizer_type="Lion", resolution=[768, 512], sdxl=True, no_half_vae=True)
+    assert both(config, "optimizer_type") == ("Lion", "AdamW")
+    assert both(config, "resolution") == ("768,512", "512,512")
+    assert both(config, "no_half_vae") == (True, None)
+    assert both(read(optimizer_type="Lion", optimizer="Prodigy"), "optimizer_type") == ("Prodigy", "Prodigy")
+    preset = {"train_data_dir": "img", "network_dim": 8, "network_module": "networks.dylora"}
+    config = read_kohya_gui(Source(path=Path("preset.json"), content=json.dumps(preset).encode()))
+    assert both(config, "network_module") == ("networks.dylora", "networks.lora")
+
+
+def test_without_a_box_the_name_of_the_base_model_shows_the_family() -> None:
+    model = "stabilityai/stable-diffusion-xl-base-1.0"
+    config = read(pretrained_model_name_or_path=model, sdxl_no_half_vae=True)
+    assert (config.script, meant(config)["no_half_vae"]) == ("sdxl_train_network.py", True)
+    assert [each.to for each in config.missing] == ["base.family"]
+    assert read(pretrained_model_name_or_path=model, sdxl=False).script == "train_network.py"
+    assert not read(pretrained_model_name_or_path=model, sdxl=True).missing

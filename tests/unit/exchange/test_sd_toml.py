@@ -275,3 +275,10 @@ def test_epochs_replace_steps_as_in_sd_scripts(tmp_path: Path) -> None:
     made = bring(tmp_path, FLAT + "max_train_steps = 2000\n")
     assert made.content["train"]["max_train_epochs"] == 10
     assert (fates(made)["max_train_epochs"], fates(made)["max_train_steps"]) == ("taken", "dropped")
+
+
+@pytest.mark.parametrize(("interval", "fate"), [("", "repaired"), ("sample_every_n_steps = 100\n", "renamed")])
+def test_prompts_without_an_interval_made_no_samples(interval: str, fate: str, tmp_path: Path) -> None:
+    made = bring(tmp_path, FLAT + 'sample_prompts = "prompts.txt"\n' + interval)
+    assert made.content["sample"]["prompts"] == "prompts.txt"
+    assert fates(made)["sample_prompts"] == fate

@@ -17,7 +17,7 @@ from lorabake.exchange.draft import (
     read_values,
 )
 from lorabake.exchange.folders import find_folders
-from lorabake.exchange.foreign import ForeignConfig, Source
+from lorabake.exchange.foreign import UNSET, ForeignConfig, Source
 from lorabake.exchange.reading import make_error
 from lorabake.exchange.report import BASICS, Outcome, report_added, report_keys, write_path
 from lorabake.exchange.simplify import Raw, get_value, remove_refused, simplify
@@ -66,6 +66,7 @@ def make_recipe(config: ForeignConfig, source: Source, *, faithful: bool = False
     if config.complete and "network_module" not in config.options:
         why = msg("the source does not name a network")
         missing.append(ImportedKey(key="network.type", value="lora", fate="unknown", to="network.type", why=why))
+    config = _note_samples(config)
     draft = build_draft(config, trainer, faithful=faithful)
     _put_basics(draft, config, source, missing)
     refused = remove_refused(draft)
@@ -146,6 +147,17 @@ def _guess_family_of_options(values: Mapping[str, OptionValue], config: ForeignC
     default = get_family(DEFAULT_FAMILY)
     fitting = [each for each in families if each.guide.resolution.value <= side]
     return max(fitting, key=lambda each: each.guide.resolution.value, default=default)
+
+
+def _note_samples(config: ForeignConfig) -> ForeignConfig:
+    """Prompts without an interval make no samples in sd-scripts."""
+    prompts = config.options.get("sample_prompts")
+    times = (config.options.get(f"sample_{when}") for when in ("every_n_epochs", "every_n_steps", "at_first"))
+    asked = any(each and each.value and each.value is not UNSET for each in times)
+    if prompts is None or prompts.repair or asked or not config.complete:
+        return config
+    why = msg("without an interval it made no samples; the recipe makes them as often as a LoRA is saved")
+    return replace(config, options={**config.options, "sample_prompts": replace(prompts, repair=why)})
 
 
 def _put_basics(draft: Draft, config: ForeignConfig, source: Source, missing: list[ImportedKey]) -> None:

@@ -140,7 +140,7 @@ _MARKS = (
 
 
 def _recognize_json(found: Raw) -> ForeignKind:
-    if {"LoRA_type", "train_data_dir", "max_resolution", "leco_denoise_guidance_scale"} & found.keys():
+    if _GUI_KEYS & found.keys() or ("train_data_dir" in found and _GUI_FIELDS & found.keys()):
         return GUI
     if {"training_method", "concept_file_name"} & found.keys():
         return ONE_TRAINER
@@ -148,7 +148,14 @@ def _recognize_json(found: Raw) -> ForeignKind:
         return AI_TOOLKIT
     if "datasets" in found or isinstance(found.get("general"), dict):
         return DATASET
-    return _JSON
+    if _NETWORK_KEYS & found.keys():  # options of sd-scripts under their own names, as other programs save them
+        return CONFIG
+    return GUI if "train_data_dir" in found else _JSON
+
+
+_GUI_KEYS = {"LoRA_type", "max_resolution", "leco_denoise_guidance_scale"}
+_GUI_FIELDS = {"lr_warmup", "epoch", "optimizer"}  # which sd-scripts has under other names
+_NETWORK_KEYS = {"network_module", "network_dim"}
 
 
 def recognize_table(found: Raw) -> ForeignKind | None:

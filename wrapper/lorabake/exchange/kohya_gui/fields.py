@@ -211,10 +211,14 @@ TEXT_TO_FLOAT = {
     "lr_scheduler_power": 1.0,
 }  # fmt: skip
 
-# Keys of older editions: those that the GUI still reads, those that it ignores though their successors exist, and
-# those that it ignores.
+# Keys of older editions and sd-scripts' own names: those that the GUI still reads, those that it ignores though it has
+# a field for them, and those that it ignores.
 OLD_NAMES = {"lora_network_weights": "network_weights", "use_8bit_adam": "optimizer", "use_wandb": "log_with"}
-LOST_NAMES = {"conv_dims": "conv_block_dims", "conv_alphas": "conv_block_alphas"}
+LOST_NAMES = {
+    "conv_dims": "conv_block_dims", "conv_alphas": "conv_block_alphas", "resolution": "max_resolution",
+    "optimizer_type": "optimizer", "no_half_vae": "sdxl_no_half_vae",
+    "cache_text_encoder_outputs": "sdxl_cache_text_encoder_outputs",
+}  # fmt: skip
 OLD_KEYS = frozenset({"no_token_padding", "stop_text_encoder_training_pct", "save_as_bool", "training_preset"})
 
 _BLOCK_ARGUMENTS = (

@@ -44,6 +44,7 @@ from lorabake_schemas.families.registry import (
     find_family_of_run,
     get_family,
 )
+from lorabake_schemas.import_report import ImportedKey
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.options import Option
 from lorabake_schemas.plan import Script
@@ -130,8 +131,15 @@ def read_kohya_gui(source: Source) -> ForeignConfig:
         launch=launch,
         prompts=tuple(prompts),
         keys=lines,
+        missing=(_note_family(script),) if state[SDXL].meant and not state[SDXL].key else (),
     )
     return with_dataset_file(config, source)
+
+
+def _note_family(script: Script) -> ImportedKey:
+    why = msg("the preset does not have sdxl; the family is a guess from the name of the base model")
+    family = find_family_of_run([script], {}).name
+    return ImportedKey(key="base.family", value=family, fate="unknown", to="base.family", why=why)
 
 
 def _find_script(state: State) -> Script:

@@ -13,14 +13,18 @@ from lorabake.errors import RecipeError
 from lorabake.exchange.foreign import Source
 from lorabake.exchange.kohya_gui.fields import (
     FRESH,
+    LORA_TYPES,
     LOST_NAMES,
     OLD_LORA_TYPES,
     OLD_NAMES,
+    SDXL,
     TEXT_TO_FLOAT,
     TEXT_TO_INT,
     Value,
 )
 from lorabake.exchange.reading import parse_json_table
+from lorabake_schemas.families.known_models import guess_family
+from lorabake_schemas.families.registry import find_family_by_other_name
 from lorabake_schemas.messages import Message, msg
 
 Raw = Mapping[str, object]
@@ -71,8 +75,26 @@ def load_state(found: Raw) -> State:
     state = {name: _load_field(name, name, found.get(name)) for name in FRESH}
     for old, name in LOST_NAMES.items():
         if found.get(old) and not found.get(name):  # the GUI does not look there
-            state[name] = replace(_load_field(name, old, found[old]), read=state[name].read)
-    return {**state, **_load_old_keys(found, state)}
+            state[name] = replace(_load_field(name, old, _join_list(found[old])), read=state[name].read)
+    return {**state, **_load_old_keys(found, state), **_guess_missing(found, state)}
+
+
+def _join_list(value: object) -> object:
+    """[1024, 1024] as the text of the field."""
+    return ",".join(map(str, cast("list[object]", value))) if isinstance(value, list) else value
+
+
+def _guess_missing(found: Raw, state: State) -> State:
+    """The boxes that no GUI saved, but the file shows what its author meant."""
+    changed: dict[str, FieldValue] = {}
+    sdxl = find_family_by_other_name(SDXL)
+    if SDXL not in found and sdxl and guess_family(str(state["pretrained_model_name_or_path"].meant)) == sdxl.name:
+        changed[SDXL] = FieldValue(meant=True, read=False, key=None)
+    module = found.get("network_module")
+    kind = next((name for name, each in LORA_TYPES.items() if each.module == module and not each.algo), None)
+    if kind and "LoRA_type" not in found:
+        changed["LoRA_type"] = FieldValue(meant=kind, read=state["LoRA_type"].read, key="network_module")
+    return changed
 
 
 def _load_old_keys(found: Raw, state: State) -> State:
@@ -82,7 +104,9 @@ def _load_old_keys(found: Raw, state: State) -> State:
     if found.get("optimizer") is None:
         name = "AdamW8bit" if eight_bits else "AdamW"
         key = None if "use_8bit_adam" not in found else "use_8bit_adam"
-        changed["optimizer"] = FieldValue(meant=name, read=name if "optimizer" not in found else "AdamW8bit", key=key)
+        read = name if "optimizer" not in found else "AdamW8bit"
+        lost = state["optimizer"]  # under the name that sd-scripts has for it
+        changed["optimizer"] = replace(lost, read=read) if lost.key else FieldValue(meant=name, read=read, key=key)
     if found.get("lora_network_weights") is not None:
         old = next(old for old, name in OLD_NAMES.items() if name == "network_weights")
         changed["network_weights"] = _load_field("network_weights", old, found[old])
