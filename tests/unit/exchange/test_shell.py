@@ -211,6 +211,20 @@ def test_conditions_of_powershell(condition: str, holds: bool, tmp_path: Path) -
         ('set D=8\nif %D% GTR 4 (\n if %D% LSS 6 (\n  set S=2\n ) else (\n  set "S=5"\n )\n)\n', 5),
         ('set B=3\nset /a "S=2*5+B"\n', 13),
         ("set S=4\ngoto go\nset S=5\n:go\n", 4),
+        ("set S=1\nif 1==1 (\n set S=2\n set R=%S%\n)\nset S=%R%\n", 1),
+        ("setlocal enabledelayedexpansion\nset S=1\nif 1==1 (\n set S=2\n set R=!S!\n)\nset S=%R%\n", 2),
+        ('set N="a^&b" ^& c & set S=5\n', 5),
+        ("set ^\nS^\n=6 & rem ) & set S=7\n", 6),
+        ("set S=1\nset /a S+=2, S*=2+1\n", 9),
+        ("set S=0\n:next\nset /a S+=1\nif %S% lss 3 goto next\n", 3),
+        ('set T=0\nfor %%i in (1 2 "3") do set /a T+=%%~i & set L=%%i\nset S=%T%\n', 6),
+        ("for /l %%i in (2,2,8) do (\n set S=%%i\n)\n", 8),
+        ("set S=1\ncall :add 4 5\ngoto run\n:add\nset /a S=%1+%2\nexit /b\n:run\n", 9),
+        ("set S=1\nsetlocal\nset S=2\nendlocal & set R=%S%\nset S=%R%%S%\n", 21),
+        ('set L=x12y\nset S=%L:~1,2%\nset "S=%S:1=3%"\n', 32),
+        ('set S=1\nif "1"==1 set S=2\nif /i not A==a (set S=3) else if defined S (set S=4)\n', 4),
+        ("set S=1\necho a) & set S=2\n) & set S=3\n", 2),
+        ('set S=4\nif errorlevel 1 (exit /b 1)\nif "%~1"=="" goto :eof\n', 4),
     ],
 )
 def test_blocks_of_batch_files(text: str, seed: int, tmp_path: Path) -> None:
@@ -230,6 +244,8 @@ def test_blocks_of_batch_files(text: str, seed: int, tmp_path: Path) -> None:
         ("a.ps1", "foreach ($i in 1..3) { $S = 7; $R = 1 }\n"),
         ("a.bat", 'if "%1"=="x" (\n set S=1\n) else (\n set R=2\n)\n'),
         ("a.bat", "if exist x (set S=1) else (set R=2)\n"),
+        ("a.bat", "if errorlevel 1 (set S=1) else set R=2\n"),
+        ("a.bat", "for %%s in (*.txt) do set S=%%s & set R=1\n"),
     ],
 )
 def test_a_condition_without_an_answer_is_to_check(name: str, text: str, tmp_path: Path) -> None:

@@ -39,7 +39,10 @@ _STARTING = re.compile(
 _PRINTING = ("echo", "printf", "print", "write-host", "write-output", "cat", "ls", "grep")
 _MAX_NESTED, _MAX_LISTED = 2, 8
 _REDIRECTION = re.compile(r"\d?>{1,2}(&\d)?.*|<.*")
-_UNSET = re.compile(r"\$\{?(?:env:)?(\w+)|%(\w+)(?::[^%]*)?%|^\{(\w+)\}$|%([0-9*])\b|%(~\w+)|[$<]\(|`")
+_UNSET = re.compile(
+    r"\$\{?(?:env:)?(\w+)|%(\w+)(?::[^%]*)?%|!(\w+)(?::[^!]*)?!|^\{(\w+)\}$|%%?([0-9*]|[A-Za-z]\b|~\w+)|[$<]\(|`",
+    re.IGNORECASE,
+)
 _NOT_COMPUTED = msg("only a shell can tell what this becomes")
 ReadText = Callable[[str, Mapping[str, Value]], ReadScript | Runner]
 _PROGRAM = msg("sd-scripts' command line")
@@ -63,7 +66,8 @@ def read_shell(source: Source) -> ForeignConfig:
     read = _find_dialect(text, source.path.suffix.lower())
     environment: dict[str, Value] = {"HOME": source.home} if source.home else {}
     script = read(text, environment)
-    launch = _choose(list(_list_launches(script, read, _MAX_NESTED)), source, text)
+    launches = list(_list_launches(script, read, _MAX_NESTED))
+    launch = _choose(launches, source, text, script.unclosed if isinstance(script, Runner) else None)
     source = replace(source, written={re.split(r"[\\/]", name)[-1]: text for name, text in script.written.items()})
     found = read_arguments(launch.words)
     config = ForeignConfig(
@@ -138,7 +142,7 @@ def _is_script(word: str) -> bool:
     return _SCRIPT.fullmatch(name) is not None and ("train" in name or name == "fine_tune.py")
 
 
-def _choose(launches: Sequence[Launch], source: Source, text: str) -> Launch:
+def _choose(launches: Sequence[Launch], source: Source, text: str, unclosed: int | None) -> Launch:
     ours = [launch for launch in launches if launch.script in list_scripts()]
     number = (1 if len(ours) == 1 else 0) if source.command is None else source.command
     if 0 < number <= len(ours):
@@ -162,6 +166,8 @@ def _choose(launches: Sequence[Launch], source: Source, text: str) -> Launch:
                 path=source.path, line=number, script=named,
             )  # fmt: skip
             why = msg("check the conditions above it, and that each block and quote is closed")
+            if unclosed is not None:
+                why = msg("line {line} starts a block or a text that has no end: close it", line=unclosed)
             raise RecipeError(said, hint=why)
     raise RecipeError(
         msg("{path} has no command with a training script of sd-scripts", path=source.path),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, NoReturn
@@ -88,6 +90,36 @@ class Chain:
 
 Node = Step | Choice | Loop | Function | Block | Chain
 Nodes = Sequence[Node]
+
+
+class Scanner:
+    """The place in a text that a parser has come to. ``unclosed`` is the line of a block that has no end."""
+
+    def __init__(self, text: str) -> None:
+        check_script(text)
+        self.text = text
+        self.at: int = 0
+        self.depth: int = 0
+        self.unclosed: int | None = None
+        self._ends = [each.start() for each in re.finditer("\n", text)]
+
+    def find_line(self, at: int) -> int:
+        return bisect_right(self._ends, at - 1) + 1
+
+    def match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        found = pattern.match(self.text, self.at)
+        if found is not None:
+            self.at = found.end()
+        return found
+
+    @contextmanager
+    def nested(self) -> Generator[None]:
+        """Raises RecipeError where too many blocks are in one another."""
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            refuse_size()
+        yield
+        self.depth -= 1
 
 
 class Runner(ABC):
@@ -255,15 +287,37 @@ class Runner(ABC):
         if value is None:
             self.variables.pop(name, None)
         else:
-            self._count(value)
+            self.count(value)
             self.variables[name] = value
 
     def add_command(self, line: int, words: list[str]) -> None:
-        self._count(words)
+        self.count(words)
         self.commands.append(Command(line, words))
 
-    def _count(self, value: Value) -> None:
+    def count(self, value: Value) -> None:
         self._size = add_size(self._size, value)
+
+
+def expand(pattern: re.Pattern[str], fill: Callable[[re.Match[str]], str], text: str) -> str:
+    """``text`` with what ``fill`` returns for each match. Raises RecipeError above the size of a value."""
+    parts, at, size = list[str](), 0, len(text)
+    for each in pattern.finditer(text):
+        value = fill(each)
+        size += len(value)
+        check_size(size)
+        parts += [text[at : each.start()], value]
+        at = each.end()
+    return "".join([*parts, text[at:]])
+
+
+def split_words(text: str) -> list[str]:
+    """As programs on Windows split their arguments."""
+    return [word.replace('"', "") for word in re.findall(r'(?:[^\s"]|"[^"]*"?)+', text)]
+
+
+def list_scripts_of(words: Iterable[str]) -> list[str]:
+    """The names of the Python scripts in a command."""
+    return [name for word in words if (name := re.split(r"[\\/]", word)[-1]).endswith(".py")]
 
 
 def add_size(before: int, value: Value) -> int:
