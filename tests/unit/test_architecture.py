@@ -52,7 +52,7 @@ class Source:
 @cache
 def sources(package: Path) -> tuple[Source, ...]:
     """The modules of a package apart from the scripts that run in the trainer's own Python."""
-    paths = sorted(path for path in package.rglob("*.py") if "scripts" not in path.parts)
+    paths = sorted(path for path in package.rglob("*.py") if "scripts" not in path.relative_to(package).parts)
     return tuple(Source(_name(path, package), path, ast.parse(path.read_text("utf-8"))) for path in paths)
 
 
