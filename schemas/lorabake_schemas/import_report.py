@@ -9,10 +9,11 @@ from lorabake_schemas.check_report import CheckReport
 from lorabake_schemas.messages import Message
 from lorabake_schemas.secrets import hide_secrets, hide_secrets_in_message, is_secret
 
-# taken: under its own name. default: left out, since lorabake does the same. renamed: under another name. computed: its
-# value was converted, or several keys became one. repaired: its value could not be meant as it is written. dropped: it
-# has no effect on the training, or nothing in sd-scripts does it. unknown: no program that is known here has it.
-KeyFate = Literal["taken", "default", "renamed", "computed", "repaired", "dropped", "unknown"]
+# taken: under its own name. default: left out, since lorabake does the same. off: left out, since it is empty, off or
+# zero. renamed: under another name. computed: its value was converted, or several keys became one. repaired: its value
+# could not be meant as it is written. dropped: it has no effect on the training, or nothing in sd-scripts does it.
+# result: not a setting, but a count, a hash, a date or another result. unknown: no program that is known here has it.
+KeyFate = Literal["taken", "default", "off", "renamed", "computed", "repaired", "dropped", "result", "unknown"]
 
 
 class ImportedKey(StrictModel):

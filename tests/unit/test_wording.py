@@ -357,7 +357,7 @@ no_such_option = 1
 def import_text(layout: TextLayout) -> Iterator[str]:
     Path("old.toml").write_text(IMPORTED, "utf-8")
     made = import_file(Source(path=Path("old.toml"), content=b""))
-    path = write_import(made, None, layout)
+    path = write_import(made, None, layout, write_command=str)
     report = made.report.model_copy(update={"recipe": str(path)})
     for verbose in (False, True):
         yield imports.format_import(report, check_recipe(path, GPU), layout, Path.cwd(), verbose=verbose)

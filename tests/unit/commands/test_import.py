@@ -79,7 +79,10 @@ def test_json_says_why_it_fails() -> None:
 def test_a_second_import_names_the_option_for_another_file(tmp_path: Path) -> None:
     run("old.toml")
     before = (tmp_path / "zork.toml").read_bytes()
-    assert "-o" in run("old.toml", "--images", "mine").stderr
+    (tmp_path / "zork-2.toml").write_text("mine", "utf-8")
+    assert "lorabake import old.toml --images 'my images' -o zork-3.toml" in run(
+        "old.toml", "--images", "my images"
+    ).stderr.replace("\n", " ")
     assert (tmp_path / "zork.toml").read_bytes() == before
 
 

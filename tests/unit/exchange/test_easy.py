@@ -154,13 +154,13 @@ def test_every_key_that_is_no_option_has_a_line() -> None:
     config = read_easy(make_source(CURRENT))
     assert list_lines(config) == {
         "train_mode.train_mode": "dropped",
-        "noise_args": "default",
-        "network_args.args.network_args.preset": "default",
+        "noise_args": "off",
+        "network_args.args.network_args.preset": "off",
         "logging_args.args.wandb_api_key": "dropped",
         "saving_args.args.save_toml": "dropped",
         "general_args.args.sdxl": "dropped",
         "subsets[0].name": "dropped",
-        "subsets[0].flip_aug": "default",
+        "subsets[0].flip_aug": "off",
         "subsets[1].is_reg": "computed",
         "subsets[1].random_crop_padding_percent": "dropped",
         "bucket_args.dataset_args.multires_training": "dropped",

@@ -315,7 +315,7 @@ def test_importing_the_export_trains_the_same(more: str, to: ExportFormat, tmp_p
     name = "train.sh" if to == "sd-scripts" else report.files[0]
     made = import_file(Source(path=folder / name, content=b""))
     (tmp_path / "back").mkdir()
-    back = write_import(made, tmp_path / "back" / "recipe.toml", str)
+    back = write_import(made, tmp_path / "back" / "recipe.toml", str, write_command=str)
     examination = check_recipe(back, GPU)
     _, plan = examination.planned()
     again = take_compiled(build_run_files(examination, folder).fill_folder(), plan, folder)

@@ -26,7 +26,7 @@ base_weights_multiplier = [1.0]
 
 def bring(file: Path, target: Path, images: Path | None = None, model: Path | None = None) -> dict[str, Any]:
     made = import_file(Source(path=file, content=b"", images=images, model=model))
-    return tomllib.loads(write_import(made, target, str, (images, model)).read_text("utf-8"))
+    return tomllib.loads(write_import(made, target, str, (images, model), write_command=str).read_text("utf-8"))
 
 
 @pytest.fixture

@@ -318,7 +318,7 @@ def test_what_additional_parameters_set_has_that_as_its_reason() -> None:
     reasons = {line(config, key).why for key in ("seed", "lr_scheduler", "conv_dim")}
     assert len(reasons) == 1
     assert "additional_parameters" in str(reasons.pop())
-    assert line(read(seed=""), "seed").fate == "default"
+    assert line(read(seed=""), "seed").fate == "off"
 
 
 def test_sd_scripts_own_names_are_meant_though_the_gui_ignores_them() -> None:

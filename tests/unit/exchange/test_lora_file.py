@@ -73,6 +73,7 @@ def test_every_key_is_reported(tmp_path: Path, made: Callable[[], dict[str, Any]
     lines = {line.key: line.fate for line in config.keys}
     assert used - {TENSORS} | lines.keys() == {*given, "sshs_model_hash"}
     assert lines["ss_never_seen"] == lines["mine"] == "unknown"
+    assert {lines[key] for key in ("ss_steps", "ss_epoch", "ss_new_sd_model_hash", "sshs_model_hash")} == {"result"}
     assert not config.complete
 
 
@@ -455,6 +456,13 @@ def test_the_model_that_is_named_is_compared(tmp_path: Path) -> None:
 def find_line(path: Path, key: str, **more: Any) -> ImportedKey:
     lines = import_file(Source(path=path, content=b"", **more)).report.keys
     return next(line for line in lines if line.key == key)
+
+
+def test_each_of_several_keys_has_its_own_value(tmp_path: Path) -> None:
+    given = metadata(ss_max_train_steps="40", ss_num_epochs="4", ss_num_batches_per_epoch="10")
+    path = write(tmp_path / "lum.safetensors", SMALL, given)
+    found = {key: find_line(path, key).value for key in ("ss_max_train_steps", "ss_num_epochs")}
+    assert found == {"ss_max_train_steps": "40", "ss_num_epochs": "4"}
 
 
 def test_a_model_that_cannot_be_verified_is_to_be_checked_and_not_repaired(tmp_path: Path) -> None:

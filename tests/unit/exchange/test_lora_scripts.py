@@ -85,7 +85,7 @@ def test_every_key_is_settled() -> None:
     config = read_lora_scripts(source)
     assert list_settled(config) == set(parse_toml_table(source)[1])
     assert list_lines(config) == {
-        "vae": "default",
+        "vae": "off",
         "wandb_api_key": "dropped",
         "model_train_type": "dropped",
         "positive_prompts": "computed",

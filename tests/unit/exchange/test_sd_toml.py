@@ -51,7 +51,7 @@ def test_every_key_has_a_line(tmp_path: Path) -> None:
     extra = 'no_such_option = 3\nflip_aug = false\nvae = ""\nbucket_reso_steps = 64\noutput_dir = "out"\nresume = "x"\n'
     found = fates(bring(tmp_path, FLAT + extra))
     assert found["no_such_option"] == "unknown"
-    assert found["vae"] == "default"
+    assert found["vae"] == "off"
     assert found["bucket_reso_steps"] == "default"
     assert (found["output_dir"], found["resume"]) == ("dropped", "dropped")
     assert found["network_alpha"] == "taken"

@@ -71,6 +71,19 @@ def test_what_lorabake_does_anyway_is_left_out() -> None:
     assert "seed" not in made.content["train"]
 
 
+def test_what_is_off_or_follows_another_key_has_its_own_group_or_reason() -> None:
+    given = give(network_alpha=16, noise_offset=0, flip_aug=False, debiased_estimation_loss=False, max_grad_norm=1.0)
+    found = lines(made := make({**BASICS, **given, **give(unet_lr=1e-4)}))
+    assert {name: found[name].fate for name in ("noise_offset", "flip_aug", "max_grad_norm", "unet_lr")} == {
+        "noise_offset": "off", "flip_aug": "off", "max_grad_norm": "default", "unet_lr": "default",
+    }  # fmt: skip
+    assert found["max_grad_norm"].why is None
+    assert found["unet_lr"].why is not None
+    debiased = found["debiased_estimation_loss"]
+    assert (debiased.fate, debiased.to) == ("taken", "train.debiased_estimation_loss")
+    assert "debiased_estimation_loss" not in added(made)
+
+
 def test_defaults_of_sd_scripts_that_lorabake_does_not_share_are_written() -> None:
     made = make()
     assert made.content["train"]["max_token_length"] == 75

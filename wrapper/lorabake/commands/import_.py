@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -79,7 +80,7 @@ def import_(  # noqa: PLR0913, PLR0917 - each is an option
         runs=lorabake_home(env),
     )
     made, layout = import_file(source, faithful=faithful), make_text_layout()
-    recipe = write_import(made, output, layout, (images, model))
+    recipe = write_import(made, output, layout, (images, model), write_command=_write_command)
     examination = run_check(recipe, CheckOptions())
     report = made.report.model_copy(update={"recipe": str(recipe)})
     if as_json:
@@ -87,3 +88,16 @@ def import_(  # noqa: PLR0913, PLR0917 - each is an option
     else:
         write_out(format_import(report, examination, layout, Path.cwd(), verbose=verbose))
     sys.exit(1 if examination.has_failures() else 0)
+
+
+def _write_command(output: Path) -> str:
+    """The command as it was typed, with another recipe to write."""
+    from lorabake.jobs.init import format_argument
+
+    context = click.get_current_context()
+    words = ["lorabake", "import", format_argument(str(context.params["file"]))]
+    for option in context.command.params:
+        value = context.params.get(str(option.name))
+        if isinstance(option, click.Option) and value and option.name != "output":
+            words += [option.opts[0]] if option.is_flag else [option.opts[0], str(value)]
+    return shlex.join([*words, "-o", str(output)])

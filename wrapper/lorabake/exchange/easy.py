@@ -35,7 +35,6 @@ _UNKNOWN = msg("neither this program nor sd-scripts has such an option")
 _UNREAD = msg("the program reads only what is under args and dataset_args, so it has no effect")
 _NO_TRAINING = msg("it is for textual inversion, not for a LoRA")
 _LOST_ZERO = msg("the program leaves zeros out, so sd-scripts would have used its default")
-_FALSE = msg("off, as in sd-scripts")
 _WINDOW_KEYS = (
     "saving_args.args.easy_name", "saving_args.args.save_toml", "saving_args.args.save_toml_location",
     "saving_args.args.tag_occurrence", "saving_args.args.tag_file_location", "logging_args.args.run_name_mode",
@@ -123,7 +122,7 @@ def _read_network(ledger: Ledger) -> None:
     if arguments:
         ledger.give("network_args", arguments, *keys)
     ledger.give("network_module", module, *filter(None, why))
-    ledger.note("default", _FALSE, fa)
+    ledger.note("off", None, fa)
 
 
 def _format_network_argument(ledger: Ledger, name: str, key: str) -> str | None:
@@ -276,7 +275,7 @@ def _take_dataset_key(ledger: Ledger, key: str, name: str, into: dict[str, Given
     if name == "name":
         ledger.drop(_WINDOW, key)
     elif ledger.get(key) is False or name == "is_reg":
-        ledger.note("default", _FALSE, key)
+        ledger.note("off", None, key)
     elif name in _FORK_KEYS:
         ledger.drop(_FORK, key)
     elif name == "max_token_length":
@@ -307,7 +306,7 @@ def _take_option(ledger: Ledger, key: str, name: str) -> None:
     if option is None:
         ledger.note("dropped" if name in _FORK_KEYS else "unknown", _FORK if name in _FORK_KEYS else _UNKNOWN, key)
     elif value is False or (isinstance(value, str) and value.lower() == "false"):
-        ledger.note("default", _FALSE, key)
+        ledger.note("off", None, key)
     elif to_number(value) == 0 and (option.default not in (None, 0, False) or name in _ZERO_MATTERS):
         ledger.take_option(key, name)
         if (given := ledger.options.get(name)) is not None:

@@ -131,9 +131,8 @@ def _read_data_dirs(config: ForeignConfig, source: Source, missing: list[Importe
                 )  # fmt: skip
             else:
                 why = msg(
-                    "{folder} with its folders N_token is not here: --images FOLDER names it where it is, "
-                    "--model PATH the base model",
-                    folder=given.value,
+                    "not found: name the folder that contains the folders N_token with --images FOLDER, and the base "
+                    "model with --model PATH"
                 )
             missing.append(ImportedKey(key=f"{key}.images", value=given.value, fate="unknown", why=why))
             yield ForeignSubset(options={"image_dir": given}, is_reg=is_reg)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -60,9 +61,15 @@ def format_imported_recipe(made: ImportedRecipe, translate: Callable[[str], str]
 
 
 def write_import(
-    made: ImportedRecipe, target: Path | None, translate: Callable[[str], str], named: Sequence[Path | None] = ()
+    made: ImportedRecipe,
+    target: Path | None,
+    translate: Callable[[str], str],
+    named: Sequence[Path | None] = (),
+    *,
+    write_command: Callable[[Path], str],
 ) -> Path:
-    """Write it to ``target``, by default to NAME.toml here. Raises MachineError if that exists.
+    """Write it to ``target``, by default to NAME.toml here. Raises MachineError if that exists, with what
+    ``write_command`` makes of a file that does not exist: the command that writes that one.
 
     Paths below those of ``named`` that are relative become relative to the recipe.
     """
@@ -72,7 +79,9 @@ def write_import(
         if place is not None and not place.is_absolute():
             content = _map_paths(content, partial(_write_relative, place=_make_absolute(place), new=path.parent))
     text = format_imported_recipe(replace(made, content=content), translate)
-    create_recipe_file(path, text, msg("delete it, or name another file: -o RECIPE"))
+    free = next(other for n in count(2) if not exists(other := path.with_stem(f"{path.stem}-{n}")))
+    hint = msg("delete it, or write another file: `{command}`", command=write_command(free))
+    create_recipe_file(path, text, hint)
     return path
 
 

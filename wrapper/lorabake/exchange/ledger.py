@@ -24,7 +24,6 @@ from lorabake_schemas.secrets import is_secret
 if TYPE_CHECKING:
     from lorabake_schemas.base import OptionValue
 
-EMPTY = msg("empty")
 REPLACED = msg("another key sets the same option")
 SECRET = msg("lorabake never copies access tokens and keys; log in with the program that needs one")
 NO_NUMBER = msg("not a number, so it is left out")
@@ -86,14 +85,9 @@ class Ledger:
         """An option of sd-scripts and the keys it comes from; ``into`` is the table of a dataset or of the launch."""
         self.settle(*keys)
         keys = tuple(dict.fromkeys(keys))
-        written = show_value(self.values.get(keys[0])) if len(keys) == 1 else None
-        given = Given(
-            value=value,
-            keys=keys,
-            written=None if written == show_value(value) else written,
-            repair=repair,
-            trained=trained,
-        )
+        each = {key: show_value(self.values.get(key)) for key in keys}
+        written = each if len(keys) > 1 else next((text for text in each.values() if text != show_value(value)), None)
+        given = Given(value=value, keys=keys, written=written, repair=repair, trained=trained)
         table = self.options if into is None else into
         if option in table:
             self._note_replaced(table[option], keys, option)
@@ -120,10 +114,10 @@ class Ledger:
     def drop_empty_and_secret(self) -> None:
         """Settles what says nothing, and what is never copied."""
         for key in self.list_open():
-            if _is_secret(key):
-                self.note("dropped", SECRET if self.has(key) else EMPTY, key)
-            elif not self.has(key):
-                self.note("default", EMPTY, key)
+            if not self.has(key):
+                self.note("off", None, key)
+            elif _is_secret(key):
+                self.note("dropped", SECRET, key)
 
     def settle_rest(self, why: Message) -> None:
         """Reports what no rule of the reader knows."""
@@ -179,7 +173,7 @@ class Ledger:
         self, key: str, option: str, value: OptionValue | None, why: Message, into: dict[str, Given] | None
     ) -> None:
         if not self.has(key):
-            self.note("default", EMPTY, key)
+            self.note("off", None, key)
         elif value is None:
             self.drop(why, key)
         else:

@@ -158,7 +158,7 @@ def _read_network(ledger: Ledger) -> None:
     if arguments:
         keys = tuple(dict.fromkeys(key for _, key in arguments.values()))
         ledger.give("network_args", tuple(f"{name}={text}" for name, (text, _) in arguments.items()), *keys)
-    ledger.note("default", msg("it is empty"), "network_args", "network_args_custom")
+    ledger.note("off", None, "network_args", "network_args_custom")
     ledger.note("computed", _NO_EFFECT, "enable_block_weights")
     unused = ("lycoris_algo", "conv_dim", "conv_alpha", "dropout", "lokr_factor", "train_norm", "dylora_unit")
     ledger.drop(_NOT_THIS_NETWORK, *unused)
@@ -215,7 +215,7 @@ def _read_optimizer(ledger: Ledger, *, is_draft: bool) -> None:
     if last:
         keys = tuple(dict.fromkeys(key for _, key in last.values()))
         ledger.give("optimizer_args", tuple(text for text, _ in last.values()), *keys)
-    ledger.note("default", msg("it is empty"), "optimizer_args", "optimizer_args_custom")
+    ledger.note("off", None, "optimizer_args", "optimizer_args_custom")
     ledger.drop(msg("only Prodigy has it"), "prodigy_d0", "prodigy_d_coef")
     if name:
         found = find_optimizer(name) or name

@@ -63,6 +63,12 @@ _NOT_FOR_FOLDERS = msg("a recipe has no key for this option of single folders")
 BASICS: tuple[KeyPath, ...] = (("name",), ("kind",), ("base", "family"), ("base", "model"), ("network", "type"))
 
 
+_OFF = frozenset({"", "0", "0.0", "false", "none", "[]", "{}"})  # values as the report shows them
+# Options that follow another one where they are left out.
+_FOLLOWED = {
+    "unet_lr": "learning_rate", "text_encoder_lr": "learning_rate", "network_alpha": "network_dim",
+    "save_precision": "mixed_precision",
+}  # fmt: skip
 ARGUMENT_TABLES = {"network_args": "network", "optimizer_args": "train"}
 
 
@@ -96,7 +102,16 @@ def report_keys(config: ForeignConfig, draft: Draft, outcome: Outcome, trainer: 
     """A line for each key of the source, in its order. One that is read twice is reported where it became a key."""
     lines = [*_report_options(config, draft, outcome, trainer), *config.keys]
     used = {line.key for line in lines if line.to is not None}
-    yield from (line for line in dict.fromkeys(lines) if line.fate != "default" or line.key not in used)
+    written = {str(path[-1]): path for path in list_defaults(draft, outcome)}
+    for line in dict.fromkeys(lines):
+        is_off = line.value.lower() in _OFF
+        path = written.get(line.key.lstrip("-").rpartition(".")[2])
+        if line.fate not in {"default", "off"}:
+            yield line
+        elif is_off and line.value and path and _format(get_value(outcome.content, path)).lower() in _OFF:
+            yield line.model_copy(update={"fate": "taken", "to": write_path(path)})
+        elif line.key not in used:
+            yield line.model_copy(update={"fate": "off"}) if is_off else line
 
 
 def _report_options(
@@ -172,6 +187,9 @@ def _judge(level: str, option: str, given: Given, places: Sequence[KeyPath], kno
         fate = "unknown"
     if given.repair is not None and fate == "default":
         fate, why = "repaired", given.repair
+    followed = known.draft.values.get(_FOLLOWED.get(option, ""))
+    if fate == "default" and followed and followed.value == given.value:
+        why = msg("the same as {partner}, which it follows", partner=_FOLLOWED[option])
     return ImportedKey(key=option, fate=fate, why=why)
 
 
@@ -193,6 +211,7 @@ def _explain_absence(level: str, option: str, given: Given, draft: Draft, traine
     name = DATASET_NAMES.get(option, option)
     of_images = any(name in trainer.dataset.at(each) for each in DATASET_LEVELS)
     value = pick_value(given, faithful=False)
+    idle = draft.wanted.idle
     unused = of_images and draft.wanted.images and not any(name in each for each in draft.wanted.images)
     refusal = find_refusal(option)
     neutral = value is None or value is False or value == _get_neutral(option, level, trainer)
@@ -203,7 +222,7 @@ def _explain_absence(level: str, option: str, given: Given, draft: Draft, traine
         (option.startswith("sample_") and "sample" not in draft.content, _NO_PROMPTS),
         (option not in trainer.options and not of_images, _describe_unknown(option)),
         (neutral, None),
-        (option in draft.wanted.idle, describe_idle(draft.wanted.idle.get(option))),
+        (name in idle and bool(unused or not of_images), describe_idle(idle.get(name))),
         (option in _RUN_FILES and not in_use and replaced, _RUN_FILES.get(option)),
         (bool(unused), msg("no effect with the other settings")),
         (refusal is not None and not _has_key(option), refusal[0] if refusal else None),
@@ -293,6 +312,12 @@ def _report_argument_defaults(draft: Draft, outcome: Outcome) -> Iterator[Import
             yield ImportedKey(key=name, value=_format(value), fate="taken", to="train.optimizer_args", why=why)
 
 
+def list_defaults(draft: Draft, outcome: Outcome) -> list[KeyPath]:
+    """Keys of the recipe that are sd-scripts' defaults."""
+    found = [path for path in draft.defaults if not draft.origins.get(path) and path not in BASICS]
+    return sorted((path for path in found if get_value(outcome.content, path) is not None), key=str)
+
+
 def report_added(
     config: ForeignConfig, draft: Draft, outcome: Outcome, elsewhere: Collection[KeyPath]
 ) -> Iterator[ImportedKey]:
@@ -302,12 +327,10 @@ def report_added(
     if ("name",) in draft.defaults and "output_name" not in config.options:
         why = msg("from the name of the file")
         yield ImportedKey(key="output_name", value=str(outcome.content["name"]), fate="computed", to="name", why=why)
-    for path in sorted(draft.defaults, key=str):
-        value = get_value(outcome.content, path)
-        if value is None or draft.origins.get(path) or path in BASICS or path in elsewhere:
-            continue
-        why = msg("sd-scripts' default, which is not lorabake's")
-        yield ImportedKey(key=str(path[-1]), value=_format(value), fate="taken", to=_join([path]), why=why)
+    for path in list_defaults(draft, outcome):
+        if path not in elsewhere:
+            why, value = msg("sd-scripts' default, which is not lorabake's"), get_value(outcome.content, path)
+            yield ImportedKey(key=str(path[-1]), value=_format(value), fate="taken", to=_join([path]), why=why)
     for path, sources in sorted(draft.origins.items(), key=lambda each: str(each[0])):
         value = get_value(outcome.content, path)
         if value is not None and path not in elsewhere and sources and all(not given.keys for given in sources):

@@ -83,8 +83,9 @@ def read_option(option: Option, value: object, key: str, *, from_text: bool = Fa
     shown = _show(option.name, value)
     if found is None:
         empty = given in ("", [], None)
-        why = msg("empty, as if it were not there") if empty else _NOT_A_VALUE
-        return ImportedKey(key=key, value=shown, fate="default" if empty else "dropped", why=why)
+        return ImportedKey(
+            key=key, value=shown, fate="off" if empty else "dropped", why=None if empty else _NOT_A_VALUE
+        )
     plain = _to_plain(given)
     if from_text or found == plain or (option.nargs == 0 and bool(given) == found):
         return Given(value=found, keys=(key,))

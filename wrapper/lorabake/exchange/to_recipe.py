@@ -78,12 +78,15 @@ def make_recipe(config: ForeignConfig, source: Source, *, faithful: bool = False
     typed = list_typed(draft, source)
     open_ends = {line.to for line in missing}
     placeholders = {path for path in draft.origins if write_path(path) in open_ends}
+    keys = tuple(report_keys(config, draft, outcome, trainer))
+    named = {line.to for line in keys}
+    typed_or_named = typed | placeholders | {path for path in draft.defaults if write_path(path) in named}
     report = ImportReport(
         source=str(source.path),
         format=config.format,
         faithful=faithful,
-        keys=tuple(report_keys(config, draft, outcome, trainer)),
-        added=tuple(report_added(config, draft, outcome, typed | placeholders)) if config.complete else (),
+        keys=keys,
+        added=tuple(report_added(config, draft, outcome, typed_or_named)) if config.complete else (),
         missing=tuple(missing),
     )
     head = _write_head(config, source, missing)

@@ -117,7 +117,7 @@ def describe_training(train: Values, blocks: Blocks, trainer: TrainerFacts) -> T
         kept["attention"] = attention
     images = tuple(
         sorted(
-            (_describe_images(part, block, given, facts, trainer) for block, parts in blocks for part in parts),
+            (_describe_images(part, block, given, facts, trainer, idle) for block, parts in blocks for part in parts),
             key=lambda each: [str(each.get(name)) for name in ("is_reg", "image_dir", "metadata_file", "resolution")],
         )
     )
@@ -278,9 +278,15 @@ def _describe_lycoris(arguments: dict[str, object], network: str, trainer: Train
 
 
 def _describe_images(
-    part: Values, block: Values, given: Values, facts: Mapping[str, object], trainer: TrainerFacts
+    part: Values,
+    block: Values,
+    given: Values,
+    facts: Mapping[str, object],
+    trainer: TrainerFacts,
+    idle: dict[str, Unmet | None],
 ) -> Mapping[str, object]:
-    """What sd-scripts finds for a folder: its own value, else the dataset's, else the train file's (CU:455)."""
+    """What sd-scripts finds for a folder: its own value, else the dataset's, else the train file's (CU:455). Adds to
+    ``idle``."""
     from_train = {DATASET_NAMES.get(name, name): value for name, value in given.items()}
     scope = ChainMap[str, object](dict(part), dict(block), {**facts, **from_train})
     found = dict[str, object]()
@@ -292,7 +298,11 @@ def _describe_images(
             found[name] = read_size(value)
         elif name == "class_tokens":
             found[name] = " ".join(str(value or "").replace(",", " ").split())
-        elif value not in (None, False, "") and find_idle(name, scope) is None:
+        elif value in (None, False, ""):
+            continue
+        elif (cause := find_idle(name, scope)) is not None:
+            idle[name] = cause[0]
+        else:
             found[name] = _freeze(value)
     return {name: value for name, value in found.items() if value not in (None, "")}
 

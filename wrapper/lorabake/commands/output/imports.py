@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 # In the order in which they matter to a reader; the first ones are listed, the others counted.
 LISTED_FATES = ("repaired", "dropped", "unknown")
-COUNTED_FATES = ("taken", "renamed", "computed", "default")
+COUNTED_FATES = ("taken", "renamed", "computed", "default", "off", "result")
 FATE_WORDS: dict[str, Message] = {
     "repaired": msg("repaired"),
     "dropped": msg("dropped"),
@@ -27,7 +27,9 @@ FATE_WORDS: dict[str, Message] = {
     "taken": msg("taken"),
     "renamed": msg("renamed"),
     "computed": msg("converted"),
-    "default": msg("left out: the same as lorabake's default"),
+    "default": msg("same as lorabake's default"),
+    "off": msg("empty or off"),
+    "result": msg("not settings"),
 }
 MAX_VALUE = 40  # characters of a value
 MAX_KEY = 60  # columns of a key with its value
@@ -47,8 +49,7 @@ def format_import(
     fates = (*LISTED_FATES, *COUNTED_FATES) if verbose else LISTED_FATES
     for fate in fates:
         keys = [key for key in report.keys if key.fate == fate]
-        shown = [key for key in keys if verbose or key.why != _EMPTY]
-        lines += _format_group(FATE_WORDS[fate], shown if verbose else _merge_keys(shown), layout)
+        lines += _format_group(FATE_WORDS[fate], keys if verbose else _merge_keys(keys), layout)
     lines += _format_added([key for key in report.added if verbose or key.to], layout)
     missing = report.missing if verbose else [_shorten_names(key, layout) for key in report.missing]
     lines += _format_group(msg("to fill in or to check"), missing, layout)
@@ -57,9 +58,6 @@ def format_import(
     found = format_check_result(examination, None, layout, here)
     recipe = format_argument(report.recipe or "")
     return "\n".join([*lines, "", found, *format_next_step(recipe, examination, layout)])
-
-
-_EMPTY = msg("empty, as if it were not there")
 
 
 def _format_counts(report: ImportReport, layout: TextLayout) -> Iterator[str]:
@@ -80,7 +78,7 @@ def _merge_keys(keys: Sequence[ImportedKey]) -> list[ImportedKey]:
         alike.setdefault(key.why if mergeable and key.why else f"{id(key)}", []).append(key)
     merged: list[ImportedKey] = []
     for group in alike.values():
-        names = ", ".join(key.key for key in group)
+        names = ", ".join(f"{key.key} = {_shorten(key.value)}" if key.value else key.key for key in group)
         merged += group if len(group) < MERGED else [group[0].model_copy(update={"key": names, "value": ""})]
     return merged
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 
+from lorabake.exchange.convert import show_value
 from lorabake.exchange.kohya_gui.fields import (
     FAMILY_FIELDS,
     FRESH,
@@ -21,7 +22,6 @@ from lorabake.exchange.kohya_gui.network import MISREAD
 from lorabake.exchange.kohya_gui.state import Raw, State
 from lorabake_schemas.import_report import ImportedKey, KeyFate
 from lorabake_schemas.messages import Message, msg
-from lorabake_schemas.values import shorten_value
 
 _NETWORK_FIELDS = frozenset(
     field for lora_type in LORA_TYPES.values() for field in (*lora_type.always, *lora_type.filled)
@@ -50,6 +50,7 @@ _WHY = {
 _MEANINGFUL_DEFAULTS = frozenset({"epoch", "max_train_steps"})
 _MEANINGFUL_ZEROS = frozenset({"seed", "learning_rate"})
 _SECRET = msg("a secret is never copied; use the environment variable of the service")
+_FRESH = msg("as in a new page of the GUI, which does nothing with it here")
 _OLD = msg("the GUI no longer has it and ignores it")
 _MISREAD = {
     "decompose_both": msg("LyCORIS takes the text False, which the GUI writes, for true"),
@@ -68,26 +69,26 @@ def make_lines(
         if key in used:
             continue
         if key in SECRETS:
-            yield ImportedKey(key=key, fate="dropped" if value else "default", why=_SECRET if value else None)
+            yield ImportedKey(key=key, fate="dropped" if value else "off", why=_SECRET if value else None)
             continue
         if key in MISREAD and key in LORA_TYPES[str(state["LoRA_type"].meant)].always and not state[key].meant:
-            yield ImportedKey(key=key, value=shorten_value(value), fate="repaired", why=_MISREAD[key])
+            yield ImportedKey(key=key, value=show_value(value), fate="repaired", why=_MISREAD[key])
             continue
         fate, why = ("dropped", _REPLACED) if key in replaced else _judge(key, value, state)
-        yield ImportedKey(key=key, value=shorten_value(value), fate=fate, why=why)
+        yield ImportedKey(key=key, value=show_value(value), fate=fate, why=why)
 
 
 def _judge(key: str, value: object, state: State) -> tuple[KeyFate, Message | None]:
     if key not in FRESH:
         known = key in OLD_KEYS or key in OLD_NAMES or key in LOST_NAMES
-        return ("unknown", None) if not known else ("dropped", _OLD) if value else ("default", None)
+        return ("unknown", None) if not known else ("dropped", _OLD) if value else ("off", None)
     read = state[key].meant
     if key == SDXL and read:
         return "computed", _SDXL
     if value in (None, "", []):
-        return "default", None
+        return "off", None
     if not read or (read == FRESH[key] and key not in _MEANINGFUL_DEFAULTS):
-        return ("dropped", _WHY[key]) if key in _MEANINGFUL_ZEROS else ("default", None)
+        return ("dropped", _WHY[key]) if key in _MEANINGFUL_ZEROS else ("off", _FRESH if read else None)
     return "dropped", _WHY.get(key) or _explain(key, state)
 
 

@@ -83,7 +83,7 @@ def read_datasets(ledger: Ledger, metadata: Metadata) -> Trained:
     if isinstance(found, list):
         datasets = tuple(_read_dataset(as_table(each), tags) for each in as_list(cast("object", found))[:_MAX_FOLDERS])
         ledger.settle(DATASETS)
-        ledger.drop(_SAME, *_BY_FLAGS.values(), _BUCKETS)
+        ledger.note("result", _SAME, *_BY_FLAGS.values(), _BUCKETS)
     else:
         if metadata.get(DATASETS):
             ledger.drop(_INVALID, DATASETS)
@@ -91,7 +91,8 @@ def read_datasets(ledger: Ledger, metadata: Metadata) -> Trained:
     for key in (*_BY_FLAGS.values(), _BUCKETS, _TAGS):
         if metadata.get(key) and parse_json_value(metadata, key) is None:
             ledger.drop(_INVALID, key)
-    ledger.drop(msg("the tags of the captions with their counts; the captions themselves are not in a LoRA"), _TAGS)
+    said = msg("the tags of the captions with their counts; the captions themselves are not in a LoRA")
+    ledger.note("result", said, _TAGS)
     used = tuple(dataset for dataset in datasets if dataset.subsets or dataset.options)
     return Trained(used, not isinstance(found, list))
 
@@ -135,7 +136,7 @@ def _read_flags(
     ledger.take_whole("ss_batch_size_per_device", "batch_size", into=options)
     _read_resolution(ledger, metadata, options)
     options |= _find_bucket_step(parse_json_value(metadata, _BUCKETS), _BUCKETS)
-    ledger.note("computed", msg("how the images were sorted by size"), _BUCKETS)
+    ledger.note("result", msg("how the images were sorted by size"), _BUCKETS)
     subsets: list[ForeignSubset] = []
     for is_reg, key in _BY_FLAGS.items():
         for name, given in list(iter_tables(parse_json_value(metadata, key)))[:_MAX_FOLDERS]:

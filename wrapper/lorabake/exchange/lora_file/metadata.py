@@ -70,7 +70,7 @@ def read_options(ledger: Ledger, metadata: Mapping[str, str]) -> None:
     _read_comment(ledger)
     _read_commit(ledger)
     for key, why in NOTED.items():
-        ledger.drop(why, key)
+        ledger.note("result", why, key)
     if ledger.has("ss_datasets"):
         for key in FALLBACKS:
             if to_number(ledger.get(key)) == 0:
@@ -165,13 +165,13 @@ def _read_length(ledger: Ledger) -> None:
         ledger.give("max_train_epochs", epochs, "ss_num_epochs", "ss_max_train_steps")
     else:
         ledger.give("max_train_steps", steps, "ss_max_train_steps")
-    ledger.drop(_COUNT, "ss_num_epochs")
+    ledger.note("result", _COUNT, "ss_num_epochs")
     if at and steps and at < steps:
         said = msg(
             "the file was saved at step {step} of {steps}; the recipe is that of all steps", step=at, steps=steps
         )
         ledger.drop(said, "ss_steps", "ss_epoch")
-    ledger.drop(_RESULT, "ss_steps", "ss_epoch")
+    ledger.note("result", _RESULT, "ss_steps", "ss_epoch")
     size, total = (to_whole(ledger.get(f"ss_{name}")) for name in ("batch_size_per_device", "total_batch_size"))
     if size and total and size > 0 and accumulated > 0 and total > size * accumulated:
         processes, rest = divmod(total, size * accumulated)
@@ -225,8 +225,10 @@ def _read_comment(ledger: Ledger) -> None:
     if own:
         ledger.give("training_comment", own, "ss_training_comment")
     elif digest:
-        ledger.drop(
-            msg("the digest of the run, which `lorabake inspect` finds if it still exists"), "ss_training_comment"
+        ledger.note(
+            "result",
+            msg("the digest of the run, which `lorabake inspect` finds if it still exists"),
+            "ss_training_comment",
         )
 
 

@@ -59,7 +59,7 @@ class OwnConfig:
 
 def read_own_config(source: Source, ledger: Ledger, metadata: Mapping[str, str]) -> OwnConfig | None:
     """None where the LoRA has no such configuration, or one that cannot be imported."""
-    ledger.drop(msg("about the program"), "ot_branch", "ot_revision")
+    ledger.note("result", msg("about the program"), "ot_branch", "ot_revision")
     table = {key: value for key, value in as_table(parse_json_value(metadata, KEY)).items() if key not in _NAMED_FILES}
     if not table:
         ledger.drop(msg("not the JSON that OneTrainer writes here"), KEY)

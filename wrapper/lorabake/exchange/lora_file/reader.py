@@ -209,25 +209,27 @@ def _read_ai_toolkit(ledger: Ledger, metadata: Mapping[str, str]) -> None:
     if steps and steps > 0:
         said = msg("the step at which the file was saved; the training may have been longer")
         ledger.give("max_train_steps", steps, "training_info", repair=said)
-    ledger.drop(msg("about the program"), "software", "training_info", "version", "name")
+    ledger.note("result", msg("about the program"), "software", "training_info", "version", "name")
 
 
 def _take_base(ledger: Ledger, source: Source, base: BaseModelInfo | None, missing: list[ImportedKey]) -> None:
     """The checkpoint by name and hash: what --model names, or what is in that folder or next to the LoRA."""
     hashes = ("ss_sd_model_hash", "ss_new_sd_model_hash")
     if base is not None and base.is_folder:
-        ledger.drop(msg("the base model was a folder, which has no hash"), *hashes)
+        ledger.note("result", msg("the base model was a folder, which has no hash"), *hashes)
     _take_model_name(ledger, "ss_sd_model_name", _BASE)
     _take_model_name(ledger, "ss_vae_name", "vae")
-    ledger.drop(msg("the hash of the VAE"), "ss_vae_hash", "ss_new_vae_hash")
+    ledger.note("result", msg("the hash of the VAE"), "ss_vae_hash", "ss_new_vae_hash")
     if base is None:
-        ledger.drop(msg("not a hash"), *hashes)  # to_recipe reports that there is no model
+        ledger.note("result", msg("not a hash"), *hashes)  # to_recipe reports that there is no model
         return
     found = _find_base(source, base)
     if found is None:
         if base.name is not None and looks_like_hub_id(base.name):
-            ledger.drop(
-                msg("the hash of the base model, which was not compared: it is a name on Hugging Face"), *hashes
+            ledger.note(
+                "result",
+                msg("the hash of the base model, which was not compared: it is a name on Hugging Face"),
+                *hashes,
             )
             return
         if source.model is None:
@@ -237,7 +239,7 @@ def _take_base(ledger: Ledger, source: Source, base: BaseModelInfo | None, missi
         else:
             why = describe_search(source.model)
         missing.append(_miss("base.model", why, base.name or ""))
-        ledger.drop(msg("not compared: the base model was not found"), *hashes)
+        ledger.note("result", msg("not compared: the base model was not found"), *hashes)
         return
     ledger.options[_BASE] = Given(
         value=str(found.path),
@@ -247,7 +249,7 @@ def _take_base(ledger: Ledger, source: Source, base: BaseModelInfo | None, missi
     ledger.settle("ss_sd_model_name")
     if not found.sure:
         missing.append(_miss("base.model", found.how, found.path.name))
-    ledger.drop(found.how, *hashes)
+    ledger.note("result", found.how, *hashes)
 
 
 def _find_base(source: Source, base: BaseModelInfo) -> FoundBase | None:
