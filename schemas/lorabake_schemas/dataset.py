@@ -170,9 +170,10 @@ class FolderFacts:
     an extension that is not read here (``.caption`` instead of ``.txt``; any extension where no image has a caption).
     ``overlong`` are the captions above the recipe's token limit. ``caption_extension`` is the extension that was
     searched for, empty if a metadata file has the captions. ``offer`` is a metadata file with captions of
-    these images, which have none. ``spelt`` is an existing folder whose name differs from this missing one in capital
-    letters only. ``identity`` identifies the folder on this machine under any name. ``stamps`` has the name of each
-    image and caption that was found, with the time of its last change.
+    these images, which have none. ``companions`` are OneTrainer's masks and conditioning images, on which sd-scripts
+    would train unless a metadata file leaves them out. ``spelt`` is an existing folder whose name differs from this
+    missing one in capital letters only. ``identity`` identifies the folder on this machine under any name. ``stamps``
+    has the name of each image and caption that was found, with the time of its last change.
     """
 
     path: str
@@ -187,6 +188,7 @@ class FolderFacts:
     miscased: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
     overlong: tuple[LongCaption, ...] = ()
+    companions: tuple[str, ...] = ()
     spelt: str | None = None
     identity: str = ""
     caption_extension: str = CAPTION_EXTENSION

@@ -12,7 +12,8 @@ class InitFolder(StrictModel):
     """A folder with images that was found. ``captions`` counts images that have one, ``style`` is what they are made
     of; ``unreadable`` counts those whose caption cannot be read. ``used`` is whether the recipe names it.
     ``converted`` are the files with captions in a form that sd-scripts cannot read, which were written to ``metadata``:
-    in files of other names, in lines of one tag each, or with spaces between tags."""
+    in files of other names, in lines of one tag each, or with spaces between tags. ``copy_of`` is the folder that has
+    the same images at another size."""
 
     path: EscapedText
     role: FolderRole
@@ -25,6 +26,7 @@ class InitFolder(StrictModel):
     converted: EscapedText | None = None
     form: Literal["files", "lines", "spaces"] | None = None
     metadata: EscapedText | None = None
+    copy_of: EscapedText | None = None
 
 
 class InitAssumption(StrictModel):

@@ -12,16 +12,18 @@ PreparedKind = Literal["image", "mask", "caption", "metadata", "recipe"]
 # another color space; srgb: a color profile with more colors was applied; background in place of transparent parts;
 # opaque: an alpha channel without effect is dropped; converted: another file format. Of a caption: utf-8, one-line,
 # token-first, background-tag, without-sheet-tags, and encoding-guessed: nothing shows it; invalid-characters: they
-# were removed; adopted: it was another file's name. extension and renamed: only the name differs.
+# were removed; adopted: it was another file's name. Of a mask: white, for an image without one. extension and renamed:
+# only the name differs.
 PreparedStep = Literal[
     "first-frame", "rotated", "eight-bit", "rgb", "srgb", "cropped", "background", "opaque", "reduced", "enlarged",
     "upscaled", "resized", "converted", "extension", "renamed", "utf-8", "encoding-guessed", "invalid-characters",
     "one-line", "token-first", "adopted", "background-tag", "without-sheet-tags", "own-text",
+    "white",
 ]  # fmt: skip
 # Why a file of the dataset is not in the new folder.
 LeftOutReason = Literal[
-    "unreadable", "duplicate", "cropped", "empty-caption", "unused-caption", "unread-caption", "unused-mask", "cache",
-    "hidden", "subfolder", "unlisted",
+    "unreadable", "duplicate", "cropped", "empty-caption", "unused-caption", "unread-caption", "unused-mask",
+    "conditioning", "cache", "hidden", "subfolder", "unlisted",
 ]  # fmt: skip
 
 

@@ -173,6 +173,35 @@ def test_masks_follow_their_images(project: Path, tmp_path: Path) -> None:
     assert found["errors"] == 0
 
 
+def test_masks_next_to_their_images_become_a_folder(project: Path, tmp_path: Path) -> None:
+    pictures = project / "pictures"
+    for number in (1, 2):
+        with Image.open(pictures / f"{number:02}.png") as image:
+            Image.linear_gradient("L").resize(image.size).save(pictures / f"{number:02}-masklabel.png")
+    picture(3).save(pictures / "03-condlabel.png")
+    found = report(project)
+    clean = tmp_path / "clean"
+    assert (found["images"], reasons(found), found["errors"]) == (8, {"conditioning": 1}, 0)
+    assert steps(found)["white"] == 6
+    masks = tomllib.loads((clean / "recipe.toml").read_text("utf-8"))["concept"][0]["masks"]
+    assert len(list((clean / masks).iterdir())) == 8
+    assert (clean / masks / "01.png").read_bytes() == (pictures / "01-masklabel.png").read_bytes()
+    with Image.open(clean / masks / "00.png") as white:
+        assert white.getextrema() == (255, 255)
+    assert (report(project)["made"], report(project)["kept"]) == (0, 8)
+
+
+def test_a_folder_with_nothing_but_duplicates_is_left_out_of_the_recipe(project: Path, tmp_path: Path) -> None:
+    shutil.copytree(project / "pictures", project / "again")
+    more = '[[concept]]  # again\ntoken = "lumtower"\nclass = "lighthouse"\nimages = "again"\n# kept, too'
+    write_recipe(project, more=more)
+    found = report(project)
+    assert (found["images"], found["errors"]) == (8, 0)
+    text = (tmp_path / "clean" / "recipe.toml").read_text("utf-8")
+    assert [each["images"] for each in tomllib.loads(text)["concept"]] == ["pictures"]
+    assert "# kept, too" in text
+
+
 def test_metadata_follows_its_images(project: Path, tmp_path: Path) -> None:
     pictures = project / "pictures"
     table: dict[str, Any] = {

@@ -22,6 +22,9 @@ _ROLES: tuple[tuple[FolderRole, re.Pattern[str]], ...] = (
         re.compile(
             r"logs?|models?|checkpoints?|outputs?|samples?|runs|backups?|unused|reject(ed|s)?|discard(ed)?|trash|old"
             r"|val(id|idation)?|test|eval(uation)?"
+            # images that guide a generation: ai-toolkit's NAME_controls, ControlNet's maps
+            r"|control|(.*[ _-])?(controls|conditioning)([ _-]?(data|images?|maps?))?"
+            r"|(depth|canny|lineart|openpose|scribble|segmentation)([ _-]?(images?|maps?))?"
         ),
     ),
 )

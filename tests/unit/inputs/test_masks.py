@@ -46,6 +46,20 @@ def test_masks_are_paired_by_stem_whatever_their_extension(tmp_path: Path) -> No
     assert found == MaskFacts(str(tmp_path / "masks"), count=2)
 
 
+def test_masks_next_to_their_images_are_not_images(tmp_path: Path) -> None:
+    """OneTrainer's; without such an image it is a name like any other, and a metadata file need not have them."""
+    for name in ("0.png", "1.jpg", "0-masklabel.png", "1-condlabel.webp", "face-masklabel.png"):
+        painted("RGB").save(tmp_path / name)
+    (tmp_path / "meta.json").write_text('{"0.png": {"caption": "a"}}', "utf-8")
+    asked = [ImageFolder(tmp_path), ImageFolder(tmp_path, metadata=tmp_path / "meta.json")]
+    found, listed = scan_folders(asked, [], ScanOptions()).concepts
+    assert found.companions == ("0-masklabel.png", "1-condlabel.webp")
+    assert [image.name for image in found.images] == ["0.png", "1.jpg", "face-masklabel.png"]
+    assert listed.companions == ()
+    assert len(spoken("S49.beside", situation(recipe(), dataset(found)))) == 1
+    assert not spoken("S49.beside", situation(recipe(), dataset(listed)))
+
+
 def test_what_is_wrong_with_masks(tmp_path: Path) -> None:
     white = Image.new("RGBA", (64, 48), (255, 255, 255, 0))
     odd = {"0.png": Image.new("L", (64, 48)), "2.png": painted(size=(48, 64)), "3.png": white, "9.png": painted()}

@@ -422,6 +422,50 @@ def test_a_name_that_no_recipe_can_have_is_named(tmp_path: Path) -> None:
         start(tmp_path / "set", tmp_path)
 
 
+@pytest.mark.parametrize("captioned", ["1024", "512"])
+def test_the_same_images_at_several_sizes_are_trained_once(tmp_path: Path, captioned: str) -> None:
+    draw(tmp_path / "set" / "1024", 6, tags("lumgirl", "1girl") if captioned == "1024" else None)
+    for side in (0.5, 0.75):
+        folder = draw(tmp_path / "set" / f"{int(1024 * side)}", 0)
+        for path in (tmp_path / "set" / "1024").glob("*.png"):
+            with Image.open(path) as image:
+                image.resize((int(image.width * side), int(image.height * side))).save(folder / path.name)
+            if folder.name == captioned:
+                (folder / f"{path.stem}.txt").write_text("lumgirl, 1girl, smile", "utf-8")
+    draft, path = start(tmp_path / "set", tmp_path)
+    assert [each["images"] for each in read(path)["concept"]] == [f"set/{captioned}"]
+    found = look_around(InitOrder(tmp_path / "set", None, tmp_path), ScanOptions())
+    copies = {each.path: each.copy_of for each in make_init_report(path, found, draft, check(path)).folders}
+    assert copies == {name: None if name == captioned else captioned for name in ("1024", "512", "768")}
+
+
+def test_other_images_of_the_same_names_are_no_copies(tmp_path: Path) -> None:
+    draw(tmp_path / "cat", 4, tags("zkwcat"), name="{}", ends=(".png",))
+    draw(tmp_path / "dog", 4, tags("zkwdog"), name="{}", ends=(".png",))
+    for path in (tmp_path / "dog").glob("*.png"):
+        with Image.open(path) as image:
+            image.transpose(Image.Transpose.ROTATE_180).resize((image.width * 2, image.height * 2)).save(path)
+    _, path = start(tmp_path, tmp_path)
+    assert len(read(path)["concept"]) == 2
+
+
+def test_images_that_guide_a_generation_are_left_out(tmp_path: Path) -> None:
+    draw(tmp_path / "data" / "jane", 6, tags("lumjane", "1girl"))
+    for name in ("jane_controls", "depth", "conditioning_images"):
+        draw(tmp_path / "data" / name, 6)
+    _, path = start(tmp_path / "data", tmp_path)
+    assert [each["images"] for each in read(path)["concept"]] == ["data/jane"]
+
+
+def test_masks_of_one_trainer_are_not_images(tmp_path: Path) -> None:
+    folder = draw(tmp_path / "set", 6, tags("lumgirl", "1girl"))
+    for path in list(folder.glob("*.png")):
+        Image.new("L", (96, 120)).save(folder / f"{path.stem}-masklabel.png")
+    draft, path = start(folder, tmp_path)
+    assert (draft.concepts[0].summary.images, draft.concepts[0].summary.count) == (6, 6)
+    assert "S49.beside" in {each.rule for each in check(path).errors}
+
+
 @pytest.mark.parametrize("name", ["a", "x", "zk"])
 def test_a_short_folder_name_is_no_unknown_word(tmp_path: Path, name: str) -> None:
     _, path = start(draw(tmp_path / name, 3), tmp_path)

@@ -241,7 +241,7 @@ def _write_concept(draft: ConceptDraft, base: BaseDraft, found: FoundDataset, na
         table["metadata_file"] = ""  # _place_captions names it
     elif not draft.captioned and not _has_other_captions(draft.folder):
         table["captions"] = "none"
-        if table["masks"]:  # which have no class tokens (CU:225)
+        if table["masks"] or facts.companions:  # which have no class tokens (CU:225)
             table["caption_prefix"] = " ".join(draft.words) or None
     elif facts.caption_extension != ".txt":
         table["caption_extension"] = facts.caption_extension
@@ -309,7 +309,10 @@ def _describe(found: FoundDataset, drafts: Sequence[ConceptDraft]) -> tuple[str,
         f"Made by `lorabake init` from {found.root.name or '/'}: {images} {'image' if images == 1 else 'images'} "
         f"in {len(drafts)} {'folder' if len(drafts) == 1 else 'folders'}, {captions or 'none'} with a caption."
     )
+    copies = [path.name for path in sorted(found.copies)]
     return (
         first,
+        *([f"Not used, because they have the same images at another size: {', '.join(copies)}."] if copies else ()),
+        *(["To train at several sizes, write resolutions = [512, 768] or the like under [train]."] if copies else ()),
         "Everything that is not written here has a default: `lorabake plan` shows every setting and its source.",
     )

@@ -197,7 +197,7 @@ def _scan_folder(
     masks = read_masks(asked.masks, images, names.root, state.store, state.now) if asked.masks else None
     found = _build_folder_facts(names, tuple(images), asked.caption_extension)
     if metadata is not None:
-        found = replace(found, caption_extension="", orphans=(), miscased=(), others=())
+        found = replace(found, caption_extension="", orphans=(), miscased=(), others=(), companions=())
     return ScannedFolder(names, replace(found, metadata=metadata, masks=masks), tuple(marks))
 
 
@@ -239,6 +239,7 @@ def _build_folder_facts(names: FolderListing, images: tuple[ImageFacts, ...], en
         orphans=stray.orphans,
         miscased=stray.miscased,
         others=stray.others,
+        companions=names.companions,
         stamps=names.stamps,
         caption_extension=ending,
     )

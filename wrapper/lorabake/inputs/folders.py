@@ -29,6 +29,8 @@ CAPTION_EXTENSIONS = (".txt", ".caption", ".tags")  # of captions in other progr
 SIDECAR_EXTENSIONS = frozenset({".json", ".jsonl", ".xmp", ".xml", ".yaml", ".yml", ".toml", ".html", ".svg", ".log"})
 METADATA_EXTENSIONS = (".json", ".jsonl")  # of files that may have the captions of many images
 MAX_TEXT_BYTES = 1 << 16  # more than any caption
+# Ends of OneTrainer's names for what belongs to an image: NAME-masklabel.png is the mask of NAME.jpg.
+MASK_END, CONDITION_END = "-masklabel", "-condlabel"
 # Folders that systems and programs make, in lower case; what looks like images in them are thumbnails or deleted files.
 SYSTEM_FOLDERS = frozenset(
     {"@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found", "__macosx",
@@ -41,7 +43,8 @@ class FolderListing:
     """The names in a folder. ``root`` is its absolute path, ``identity`` its device and inode.
 
     ``stamps`` are those of images and caption files, links followed; a name that has none is a broken link.
-    ``unknown`` are files of any other kind. ``problem`` is why the folder could not be read.
+    ``companions`` are OneTrainer's masks and conditioning images, each next to its image. ``unknown`` are files of any
+    other kind. ``problem`` is why the folder could not be read.
     """
 
     root: str
@@ -54,6 +57,7 @@ class FolderListing:
     caches: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    companions: tuple[str, ...] = ()
     problem: str | None = None
 
 
@@ -86,7 +90,20 @@ def list_folder(folder: str | os.PathLike[str], caption_extension: str) -> Folde
         tuple(sorted(kinds[kind])) for kind in ENTRY_KINDS
     )
     identity = f"{own.st_dev}:{own.st_ino}"
-    return FolderListing(root, identity, images, stamps, ignored, hidden, folders, caches, captions, unknown)
+    images, companions = _split_companions(images)
+    return FolderListing(
+        root, identity, images, stamps, ignored, hidden, folders, caches, captions, unknown, companions
+    )
+
+
+def _split_companions(images: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The images, and those that belong to one of them by their names."""
+    named = [name for name in images if file_stem(name).endswith((MASK_END, CONDITION_END))]
+    if not named:
+        return images, ()
+    stems = set(map(file_stem, images))
+    those = tuple(name for name in named if file_stem(name).removesuffix(MASK_END).removesuffix(CONDITION_END) in stems)
+    return tuple(name for name in images if name not in set(those)), those
 
 
 ENTRY_KINDS = ("images", "ignored", "hidden", "folders", "caches", "captions", "unknown", "")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lorabake.inputs.base_model import inspect_base_model
@@ -22,6 +22,7 @@ from lorabake.inputs.folders import (
 )
 from lorabake.inputs.foreign_captions import ForeignCaptions, find_foreign_captions
 from lorabake.inputs.metadata_file import find_metadata_file
+from lorabake.inputs.resized_copies import find_resized_copies
 from lorabake.util.files import is_folder
 from lorabake_schemas.dataset import (
     CAPTION_EXTENSION,
@@ -66,13 +67,14 @@ class FoundModel:
 class FoundDataset:
     """Everything found in and near ``root``. ``unread`` counts the files in other folders that look like images and
     that sd-scripts does not read, by extension. ``left_out`` are folders with images that are not for training, or
-    images next to folders that are."""
+    images next to folders that are. ``copies`` are folders with the images of another one at another size."""
 
     root: Path
     folders: tuple[FoundFolder, ...]
     models: tuple[FoundModel, ...]
     unread: Counter[str]
     left_out: tuple[Path, ...] = ()
+    copies: Mapping[Path, Path] = field(default_factory=dict[Path, Path])
 
     def of_role(self, role: str) -> list[FoundFolder]:
         return [each for each in self.folders if each.name.role == role]
@@ -98,13 +100,22 @@ def find_dataset(root: Path, model_folders: Sequence[Path], scanning: ScanOption
         (root / path, _read_own_name(root) if path == "." else name) for path, name in zip(paths, names, strict=True)
     ]
     named += _find_nearby(root)
+    folders = list(_scan(named, scanning))
+    copies = _find_copies(folders)
     return FoundDataset(
         root,
-        tuple(_scan(named, scanning)),
+        tuple(each for each in folders if each.path not in copies),
         tuple(find_base_models([root, *root.parents[:2], *model_folders])),
         sum((count for path, count in unread.items() if path not in paths), Counter[str]()),
         tuple(root / path for path in left_out),
+        copies,
     )
+
+
+def _find_copies(folders: Sequence[FoundFolder]) -> dict[Path, Path]:
+    concepts = [each for each in folders if each.name.role == "concept"]
+    found = find_resized_copies([each.facts for each in concepts])
+    return {concepts[at].path: concepts[other].path for at, other in found.items()}
 
 
 def _choose_folders(listing: FolderListing) -> tuple[list[str], list[str]]:

@@ -88,7 +88,7 @@ def _copy_folders(plan: EditPlan, read: CaptionedRecipe, part: Path, place: Path
     recipe, folder = read.recipe, read.loaded.folder
     known = dict[Path, tuple[int, int] | Path]()  # folders by what they are: one that has two names is copied once
     edited = {identify_file(each.file.path, known): each.after for each in plan.files}
-    places, made = NewPlaces({}, {}, {}, set()), dict[object, str]()
+    places, made = NewPlaces({}, {}, {}, set(), set()), dict[object, str]()
 
     def move(path: str) -> str:
         return resolve_run_paths([path], folder, place)[path]

@@ -205,14 +205,17 @@ def _write_value(text: str, key: KeyPath, value: str) -> str:
 
 
 def remove_keys(text: str, keys: Sequence[KeyPath]) -> str | None:
-    """The text without these keys and their lines; None where a key cannot be removed so that all else stays."""
+    """The text without these keys or entries of tables, and their lines; None where one cannot be removed so that all
+    else stays."""
     for key in keys:
         content = text.encode()
-        pair = _find_places(content)[1].pairs.get(key)
-        if pair is None:
+        places = _find_places(content)[1]
+        node = places.pairs.get(key) or places.headers.get(key)
+        if node is None:
             return None
-        start = content.rfind(b"\n", 0, pair.start_byte) + 1
-        end = content.find(b"\n", pair.end_byte) + 1 or len(content)
+        start = content.rfind(b"\n", 0, node.start_byte) + 1
+        inner = [each for each in node.named_children if each.type != "comment"]  # one behind them is of what follows
+        end = content.find(b"\n", inner[-1].end_byte) + 1 or len(content)
         expected = _remove_value(tomllib.loads(text), key)
         text = _splice(content, start, end, "")
         if not _has_content(text, expected):  # several keys on one line
@@ -225,6 +228,8 @@ def _remove_value(raw: Raw, key: KeyPath) -> Raw:
     for part in key[:-1]:
         holder = holder[part]
     del holder[key[-1]]
+    if holder == [] and key[:-1]:
+        _remove_value(raw, key[:-1])
     return raw
 
 

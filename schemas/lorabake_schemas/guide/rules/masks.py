@@ -8,7 +8,13 @@ from lorabake_schemas.dataset import FolderFacts, MaskFacts
 from lorabake_schemas.guide.caption_settings import find_caption_value
 from lorabake_schemas.guide.defaults import format_bare_prompt, uses_alpha_mask
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
-from lorabake_schemas.guide.rules.dataset import FOLDER_PROBLEMS, iter_concept_folders, summarize_items, summarize_names
+from lorabake_schemas.guide.rules.dataset import (
+    FOLDER_PROBLEMS,
+    iter_concept_folders,
+    iter_folders,
+    summarize_items,
+    summarize_names,
+)
 from lorabake_schemas.messages import Message, literal, msg
 
 MAX_SHIFT = 0.1  # share of an image that may be cropped before its mask is noticeably off (ours)
@@ -31,6 +37,27 @@ def unusable_masks(situation: RuleContext) -> Iterator[RuleHit]:
             continue
         for names, message, fix in _list_faults(masks, buckets=situation.recipe.train.enable_bucket is not False):
             yield RuleHit(where, message, fix, file=names[0])
+
+
+@rule(
+    "S49.beside",
+    ERROR,
+    "OneTrainer has masks next to their images; sd-scripts would train on them as images.",
+    unless="a metadata file, which does not name them",
+)
+def masks_beside_images(situation: RuleContext) -> Iterator[RuleHit]:
+    for where, folder in iter_folders(situation):
+        if folder.companions:
+            said = msg(
+                "sd-scripts would train on masks and conditioning images of OneTrainer: {names} ({n})",
+                n=len(folder.companions),
+                names=summarize_names(folder.companions),
+            )
+            fix = msg(
+                "run `lorabake prepare RECIPE --to FOLDER`: in the copy the masks are in a separate folder and the "
+                "recipe uses them; or move them to another folder"
+            )
+            yield RuleHit(where, said, fix, file=folder.companions[0])
 
 
 def _describe_problem(situation: RuleContext, index: int, masks: MaskFacts) -> tuple[Message, Message]:

@@ -52,6 +52,10 @@ def make_init_report(path: Path, found: FoundDataset, draft: Draft, result: Chec
         for each in found.folders
     ]
     folders += [InitFolder(path=_relative(each, found.root), role="other", used=False) for each in found.left_out]
+    folders += [
+        InitFolder(path=_relative(each, found.root), role="concept", used=False, copy_of=_relative(other, found.root))
+        for each, other in sorted(found.copies.items())
+    ]
     return InitReport(
         recipe=str(path),
         folder=str(found.root),
@@ -101,6 +105,8 @@ def format_init(report: InitReport, result: CheckResult, layout: TextLayout) -> 
 
 def _describe_folder(folder: InitFolder, root: str) -> Message:
     path = folder.path if folder.path != "." else root or "/"
+    if folder.copy_of:
+        return msg("{path}: not used, the images of {other} at another size", path=path, other=folder.copy_of)
     if folder.role != "concept":
         what = ROLES[folder.role] if folder.used else ROLES["other"]
         return msg("{path}: {what}", path=path, what=what)

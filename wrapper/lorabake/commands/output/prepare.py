@@ -63,6 +63,7 @@ STEP_LABELS: Mapping[PreparedStep, Message] = MappingProxyType(
         "background-tag": msg("tag of the background added"),
         "without-sheet-tags": msg("tags of a reference sheet removed"),
         "own-text": msg("text from the list of crops"),
+        "white": msg("all white, for images without a mask"),
     }
 )
 STEPS_TO_SEE = frozenset({"enlarged", "upscaled", "encoding-guessed"})  # whose files are named
@@ -74,7 +75,8 @@ REASON_LABELS: Mapping[LeftOutReason, Message] = MappingProxyType(
         "empty-caption": msg("empty captions"),
         "unused-caption": msg("captions of no image"),
         "unread-caption": msg('captions that the recipe does not use (captions = "none")'),
-        "unused-mask": msg("masks of no image"),
+        "unused-mask": msg("masks that are not used"),
+        "conditioning": msg("conditioning images"),
         "cache": msg("caches of sd-scripts"),
         "hidden": msg("hidden images"),
         "subfolder": msg("subfolders"),

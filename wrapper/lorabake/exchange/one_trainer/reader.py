@@ -302,8 +302,8 @@ def _read_datasets(config: Config, concepts: Concepts) -> tuple[ForeignDataset, 
     _read_dropout(config, shared)
     if config.switch("masked_training"):
         why = msg(
-            "OneTrainer has masks as NAME-masklabel.png next to the images, on which sd-scripts would train; move "
-            "them to a folder, under the images' names, and write it as masks under [[concept]]"
+            "OneTrainer has masks as NAME-masklabel.png next to the images; `lorabake prepare` puts them in a "
+            "separate folder, which its recipe uses as masks"
         )
         config.drop(why, "masked_training")
     config.same("masked_training")

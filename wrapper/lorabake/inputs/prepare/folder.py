@@ -182,7 +182,7 @@ def _with_same_sources(
     tried again."""
     asked = {
         path: [
-            ((jobs[path].mask or "" if file.kind == "mask" else jobs[path].source).lstrip(os.sep), file.source_sha256)
+            (((file.kind == "mask" and jobs[path].mask) or jobs[path].source).lstrip(os.sep), file.source_sha256)
             for file in image.files
             if file.kind != "caption"
         ]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lorabake.inputs.captions import caption_path
-from lorabake.inputs.folders import file_extension, file_stem, list_folder
+from lorabake.inputs.folders import CONDITION_END, MASK_END, file_extension, file_stem, list_folder
 from lorabake.inputs.images import make_image_facts, read_image
 from lorabake.inputs.prepare.crops import Crop
 from lorabake.inputs.prepare.pixels import WIDE_MODES
@@ -60,7 +60,8 @@ class FolderRequest:
 
     ``root`` is its absolute path. ``duplicates`` has the images to leave out, with the file that each equals.
     ``find_target`` gives the size for an image of a size, None to leave it. ``captions``: whether they are read.
-    ``masks`` is the absolute path of the folder with masks. ``crops`` are those of each image, by its name.
+    ``masks`` is the absolute path of the folder with masks; ``masks_beside``: the masks next to the images are used,
+    and an image without one gets an all white one. ``crops`` are those of each image, by its name.
     """
 
     root: str
@@ -71,6 +72,7 @@ class FolderRequest:
     captions: bool = True
     alpha: Literal["flatten", "keep"] = "flatten"
     masks: str | None = None
+    masks_beside: bool = False
     lossless: bool = False
     upscaler: str = ""
     duplicates: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -117,7 +119,7 @@ class _Planner:
         self.left_out = list[LeftOutFile]()
         self.used_captions = set[str]()
         self.other_captions = _group_captions(self.facts)
-        self.masks = _list_masks(asked.masks)
+        self.masks = self._list_masks_beside() if asked.masks_beside else _list_masks(asked.masks)
         self.size = 0.0
         self.blurred = dict[str, float]()
 
@@ -137,6 +139,10 @@ class _Planner:
 
     def _path(self, name: str) -> str:
         return f"{self.asked.root}{os.sep}{name}"
+
+    def _list_masks_beside(self) -> dict[str, str]:
+        masks = [name for name in self.facts.companions if file_stem(name).endswith(MASK_END)]
+        return {file_stem(name).removesuffix(MASK_END): self._path(name) for name in masks}
 
     def _leave_out(self, name: str, why: LeftOutReason, detail: Message | None = None) -> None:
         path = name if Path(name).is_absolute() else self._path(name)
@@ -202,7 +208,7 @@ class _Planner:
             upscaler=asked.upscaler if target and target.growth == "enlarged" else "",
             planned=(*steps, *named),
         )
-        if job.mask:
+        if job.mask or asked.masks_beside:
             job = replace(job, mask_path=f"{asked.masks_name}/{new_stem}.png")
         self._estimate(job, image, target.size if target else shown)
         if target is not None and not job.upscaler and target.size[0] > BLURRED * shown[0]:
@@ -256,7 +262,7 @@ class _Planner:
         whole = size[0] * size[1] * each
         smaller = job.growth == "reduced" and image.format == _format_of(job.path[-4:])
         self.size += (min(whole, own) if smaller else whole) if job.rewrite else own
-        if job.mask:
+        if job.mask_path:
             self.size += size[0] * size[1] * 0.1
 
     def _with_caption(self, job: ImageJob, image: ImageFacts, crop: Crop | None, stem: str) -> ImageJob:
@@ -328,6 +334,13 @@ class _Planner:
         if facts.metadata is not None:
             for name in facts.metadata.unlisted:
                 self._leave_out(name, "unlisted")
+        self._note_masks(jobs)
+
+    def _note_masks(self, jobs: Sequence[ImageJob]) -> None:
+        beside = {self._path(name) for name in self.facts.companions}
+        for path in sorted(beside - set(self.masks.values())):
+            conditioning = file_stem(path).endswith(CONDITION_END)
+            self._leave_out(path, "conditioning" if conditioning else "unused-mask")
         used = {job.mask for job in jobs}
         for path in self.masks.values():
             if path not in used:

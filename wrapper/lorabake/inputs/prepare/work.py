@@ -43,7 +43,7 @@ class ImageJob:
 
     ``rewrite``: its pixels or its format change; else it is an exact copy. ``size`` is the final one if it is resized,
     by ``growth``. ``named`` are the steps that only change its name. ``upscaler`` is the digest of the weights that
-    enlarge it. ``planned`` is what the header lets expect.
+    enlarge it. ``mask_path`` without ``mask``: an all white one. ``planned`` is what the header lets expect.
     """
 
     source: str
@@ -113,11 +113,11 @@ def do_job(place: Place, job: ImageJob, upscaled: Path | None = None) -> Prepare
     except _SourceError as error:
         left = LeftOutFile(source=escape_undecodable(job.source), reason="unreadable", detail=error.why)
         return PreparedImage(path=escape_undecodable(job.path), job=job.key, left_out=(left,))
-    if job.mask and job.mask_path:
+    if job.mask_path:
         try:
-            files.append(_make_mask(place, job, done.sizes, size))
+            files.append(_make_mask(place, job, data, done.sizes, size))
         except _SourceError as error:
-            source = escape_undecodable(job.mask)
+            source = escape_undecodable(job.mask or job.source)
             left_out.append(LeftOutFile(source=source, reason="unreadable", detail=error.why))
     if job.caption is not None:
         files.append(_write_caption(place, job.caption, job.rules, color))
@@ -245,14 +245,36 @@ def _grow(image: Image.Image, job: ImageJob, upscaled: Path | None) -> tuple[Ima
     return pixels.resize(image, job.size), (step,)
 
 
-def _make_mask(place: Place, job: ImageJob, sizes: tuple[Size, Size], size: Size) -> PreparedFile:
-    """The mask of an image, with the same rotation, crop and size. Raises _SourceError.
+def _make_mask(place: Place, job: ImageJob, image: bytes, sizes: tuple[Size, Size], size: Size) -> PreparedFile:
+    """The mask of an image, or a white one for an image without. Raises _SourceError."""
+    assert job.mask_path is not None  # noqa: S101 - the caller asked
+    source, content, steps = image, b"", list[PreparedStep](["white"])
+    if job.mask:
+        source = _read_source(job.mask)
+        content, steps = _fit_mask(source, job, sizes, size)
+    else:
+        from PIL import Image
+
+        content = pixels.encode(Image.new("L", size, 255), ".png", None)
+    digest = place.write(job.mask_path, content)
+    return PreparedFile(
+        kind="mask",
+        path=escape_undecodable(job.mask_path),
+        source=escape_undecodable(job.mask or job.source),
+        source_sha256=sha256(source).hexdigest(),
+        sha256=digest,
+        size=len(content),
+        steps=tuple(steps),
+        width=size[0],
+        height=size[1],
+    )
+
+
+def _fit_mask(data: bytes, job: ImageJob, sizes: tuple[Size, Size], size: Size) -> tuple[bytes, list[PreparedStep]]:
+    """A mask with the same rotation, crop and size as its image. Raises _SourceError.
 
     A mask of the image's stored size is rotated with it; one of another shape is taken as the image is shown.
     """
-    assert job.mask is not None  # noqa: S101 - the caller asked
-    assert job.mask_path is not None  # noqa: S101 - as above
-    data = _read_source(job.mask)
     from PIL import Image
 
     steps = list[PreparedStep]()
@@ -274,27 +296,14 @@ def _make_mask(place: Place, job: ImageJob, sizes: tuple[Size, Size], size: Size
             steps.append("cropped")
         if mask.size != size:
             steps.append("resized")
-        if steps:
-            red = pixels.to_rgb(mask).convert("RGB").getchannel("R")
-            content = pixels.encode(pixels.resize(red, size), ".png", None)
-        else:
-            content = data
+        if not steps:
+            return data, steps
+        red = pixels.to_rgb(mask).convert("RGB").getchannel("R")
+        return pixels.encode(pixels.resize(red, size), ".png", None), steps
     except MemoryError:
         raise
     except Exception as error:
         raise _SourceError(msg("damaged: {why}", why=str(error) or type(error).__name__)) from error
-    digest = place.write(job.mask_path, content)
-    return PreparedFile(
-        kind="mask",
-        path=escape_undecodable(job.mask_path),
-        source=escape_undecodable(job.mask),
-        source_sha256=sha256(data).hexdigest(),
-        sha256=digest,
-        size=len(content),
-        steps=tuple(steps),
-        width=size[0],
-        height=size[1],
-    )
 
 
 def _write_caption(place: Place, caption: CaptionJob, rules: CaptionRules, color: str | None) -> PreparedFile:

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple
 from lorabake.analysis.check import CheckResult
 from lorabake.errors import MachineError, RecipeError
 from lorabake.inputs.duplicates import DuplicateCandidate, find_exact_duplicates
+from lorabake.inputs.folders import MASK_END, file_stem
 from lorabake.inputs.prepare.crops import Crop, read_crops
 from lorabake.inputs.prepare.folder import (
     LOCK_NAME,
@@ -206,6 +207,7 @@ def _make_requests(
             captions=not (isinstance(part, Concept) and part.captions == "none"),
             alpha=_choose_alpha(part, recipe, options.alpha),
             masks=os.path.abspath(folder / masks) if masks else None,  # noqa: PTH100 - as above
+            masks_beside=_has_masks_beside(part, recipe, parts.facts),
             lossless=options.lossless,
             upscaler=options.upscaler_sha256,
             duplicates=duplicates[number],
@@ -236,6 +238,12 @@ def _read_rules(part: Concept | Regularization, recipe: Recipe, facts: FolderFac
         mark=get_caption_text(part, recipe, "keep_tokens_separator"),
         underscores=has_underscores((image.caption.text for image in facts.images), separator),
     )
+
+
+def _has_masks_beside(part: Concept | Regularization, recipe: Recipe, facts: FolderFacts) -> bool:
+    """Whether the copy gets a folder of the masks that are next to the images."""
+    usable = isinstance(part, Concept) and not part.masks and not uses_alpha_mask(part, recipe)
+    return usable and any(file_stem(name).endswith(MASK_END) for name in facts.companions)
 
 
 def _choose_alpha(
@@ -392,17 +400,20 @@ def _find_new_places(
     plans: Sequence[FolderPlan],
     options: PrepareOptions,
 ) -> NewPlaces:
-    found = NewPlaces({}, {}, {}, set())
+    found = NewPlaces({}, {}, {}, set(), set())
     for parts, request, plan in zip(wanted, requests, plans, strict=True):
         part = parts.first(recipe)
         for table in parts.tables:
             found.images[table] = request.name
-            if isinstance(part, Concept) and part.masks:
+            if not plan.jobs and request.duplicates:
+                found.empty.add(table)
+            masked = isinstance(part, Concept) and (part.masks or request.masks_beside)
+            if masked:
                 found.masks[table] = request.masks_name
             if isinstance(part, Concept) and part.metadata_file:
                 found.metadata[table] = name_metadata(request.name, part.metadata_file)
             clear = any("A" in image.mode or image.alpha for image in parts.facts.images if image.name in plan.names)
-            if options.alpha == "mask" and isinstance(part, Concept) and not part.masks and clear:
+            if options.alpha == "mask" and isinstance(part, Concept) and not masked and clear:
                 found.alpha_masks.add(table)
     return found
 

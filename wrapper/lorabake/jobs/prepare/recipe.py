@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, cast
 from lorabake.inputs.base_model import looks_like_hub_id
 from lorabake.recipe.editor_schema import SCHEMA_LINE, write_recipe_schema
 from lorabake.recipe.load import LoadedRecipe
-from lorabake.recipe.overrides import Override, apply_overrides, make_override
+from lorabake.recipe.overrides import Override, apply_overrides, make_override, remove_keys
 from lorabake.recipe.paths import resolve_run_paths
 from lorabake.util.files import exists
 from lorabake_schemas.dataset import FolderTable
@@ -32,12 +32,13 @@ NAME_OR_PATH_KEYS: tuple[KeyPath, ...] = (("base", "model"), ("base", "vae"), ("
 
 
 class NewPlaces(NamedTuple):
-    """What the tables of the recipe name in the new folder, and those that get alpha_mask."""
+    """What the tables of the recipe name in the new folder, those that get alpha_mask, and those without an image."""
 
     images: dict[Table, str]
     masks: dict[Table, str]
     metadata: dict[Table, str]
     alpha_masks: set[Table]
+    empty: set[Table]
 
 
 def rewrite_recipe(loaded: LoadedRecipe, root: Path, folder: Path, places: NewPlaces) -> str:
@@ -45,7 +46,8 @@ def rewrite_recipe(loaded: LoadedRecipe, root: Path, folder: Path, places: NewPl
     text = (loaded.source or loaded.content).decode("utf-8-sig")
     raw: dict[str, Any] = tomllib.loads(text)
     changes = [*_list_dataset_changes(places), *_list_path_changes(raw, root, folder)]
-    return apply_overrides(text, raw, changes)[0]
+    text = apply_overrides(text, raw, changes)[0]
+    return remove_keys(text, sorted(places.empty, reverse=True)) or text
 
 
 def write_named_schema(text: str, folder: Path) -> None:
