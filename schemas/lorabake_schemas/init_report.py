@@ -12,7 +12,8 @@ class InitFolder(StrictModel):
     """A folder with images that was found. ``captions`` counts images that have one, ``style`` is what they are made
     of; ``unreadable`` counts those whose caption cannot be read. ``used`` is whether the recipe names it.
     ``converted`` are the files with captions in a form that sd-scripts cannot read, which were written to ``metadata``:
-    in files of other names, in lines of one tag each, or with spaces between tags. ``copy_of`` is the folder that has
+    in files of other names, in lines of one tag each, with spaces between tags, in a web UI's generation parameters, or
+    with a placeholder for the trigger word. ``copy_of`` is the folder that has
     the same images at another size."""
 
     path: EscapedText
@@ -24,7 +25,7 @@ class InitFolder(StrictModel):
     style: TagStyle | None = None
     token: EscapedText | None = None
     converted: EscapedText | None = None
-    form: Literal["files", "lines", "spaces"] | None = None
+    form: Literal["files", "lines", "spaces", "parameters", "placeholder"] | None = None
     metadata: EscapedText | None = None
     copy_of: EscapedText | None = None
 

@@ -413,3 +413,28 @@ def metadata_by_stems(root: Path) -> Path:
     draw(root / "train", 8)
     (root / "meta_cap.json").write_text(json.dumps(table), encoding="utf-8")
     return root / "train"
+
+
+@layout
+def generation_parameters(root: Path) -> Path:
+    """As a web UI saves them next to its images, with its grids in another folder."""
+    end = "Negative prompt: bad hands\nSteps: 20, Sampler: Euler a, CFG scale: 7, Seed: 1, Size: 512x512"
+    draw(root / "txt2img-grids", 2)
+    return draw(root / "set", 8, lambda n: f"zkwgirl, ((1girl)), (blue hair:1.2), {SEEN[n]}, <lora:x:0.8>\n{end}")
+
+
+@layout
+def placeholders(root: Path) -> Path:
+    """ai-toolkit's, with the images that it makes to guide a generation."""
+    folder = draw(root / "jane doe", 8, lambda n: f"[trigger] standing in {PLACES[n % 5]}, wearing a coat number {n}")
+    draw(folder / "_controls", 8, name="img{:02d}.depth")
+    return folder
+
+
+@layout
+def boxes_of_a_detector(root: Path) -> Path:
+    folder = draw(root / "JPEGImages", 8)
+    (root / "labels").mkdir()
+    for file in folder.glob("*.png"):
+        (root / "labels" / f"{file.stem}.txt").write_text("0 0.5 0.5 0.2 0.3\n", encoding="utf-8")
+    return folder

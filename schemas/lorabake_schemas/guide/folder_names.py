@@ -21,7 +21,7 @@ _ROLES: tuple[tuple[FolderRole, re.Pattern[str]], ...] = (
         "other",
         re.compile(
             r"logs?|models?|checkpoints?|outputs?|samples?|runs|backups?|unused|reject(ed|s)?|discard(ed)?|trash|old"
-            r"|val(id|idation)?|test|eval(uation)?"
+            r"|val(id|idation)?|test|eval(uation)?|(.*[ _-])?grids?"
             # images that guide a generation: ai-toolkit's NAME_controls, ControlNet's maps
             r"|control|(.*[ _-])?(controls|conditioning)([ _-]?(data|images?|maps?))?"
             r"|(depth|canny|lineart|openpose|scribble|segmentation)([ _-]?(images?|maps?))?"
@@ -31,7 +31,7 @@ _ROLES: tuple[tuple[FolderRole, re.Pattern[str]], ...] = (
 # Names that say what is done with a folder and nothing about what its images show.
 _STRUCTURE = re.compile(
     r"(train(ing)?|raw|source|my|cropped|final|sd|lora|kohya)?[ _-]?"
-    r"(imgs?|images?|pics?|pictures?|photos?|fotos?|imagens|set|data|datas?ets?|train(ing)?|inputs?|concepts?"
+    r"(imgs?|images?|jpegimages|pics?|pictures?|photos?|fotos?|imagens|set|data|datas?ets?|train(ing)?|inputs?|concepts?"
     r"|characters?|people|styles?|subjects?|outfits?|lora|raw|source|folder|new folder|nova pasta|root|home|tmp"
     r"|originals?|processed|crop(s|ped)?|resized|upscaled|captioned|hq|lq|frames|screenshots?|screencaps?"
     r"|exports?|downloads?|dcim|camera( roll)?|hydrus|danbooru|gelbooru|safebooru|pixiv|twitter|instagram)"

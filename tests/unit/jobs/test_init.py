@@ -121,6 +121,9 @@ SEEN: Mapping[str, tuple[str, list[tuple[str | None, str | None, str | None, str
     "downloaded": ("character", [("wlop", None, "1girl", "danbooru/wlop")]),
     "hugging_face": ("character", [("zkwman", None, "man", "train")]),
     "json_for_each": ("character", [("zkwwolf", None, "anthro", "wolf")]),
+    "generation_parameters": ("character", [("zkwgirl", None, "1girl", "set")]),
+    "placeholders": ("object", [("janedoe", None, None, "jane doe")]),
+    "boxes_of_a_detector": ("character", [("ohwxlora", None, "person", "JPEGImages")]),
 }
 
 
@@ -181,6 +184,8 @@ CONVERTED: Mapping[str, tuple[str, str, str]] = {
     "a_table": ("files", "captions.csv", "zkwman, 1boy, smile, sitting, from side"),
     "json_for_each": ("files", "*.*.json", "zkwwolf, anthro, smile"),
     "captions_in_a_folder": ("files", "captions/*.txt", "zkwgirl, 1girl, smile, sitting, from side"),
+    "generation_parameters": ("parameters", "*.txt", "zkwgirl, 1girl, blue hair, smile"),
+    "placeholders": ("placeholder", "*.txt", "janedoe standing in a rainy street, wearing a coat number 0"),
     "metadata_by_stems": ("files", "meta_cap.json", sentences("A photo of zkwman man")(0) + ", 1boy"),
 }
 

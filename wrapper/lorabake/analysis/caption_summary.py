@@ -159,7 +159,8 @@ def find_trigger(summary: CaptionSummary, is_known: IsKnown) -> str | None:
         (
             tag
             for tag in summary.front
-            if (tag.casefold() in RARE_WORDS or not is_known(tag))
+            if any(map(str.isalpha, tag))
+            and (tag.casefold() in RARE_WORDS or not is_known(tag))
             and not has_sentence_words(tag)
             and (is_artist(normalize_tag(tag)) or not is_common_tag(normalize_tag(tag)))
         ),

@@ -24,7 +24,7 @@ from lorabake.analysis.draft_concepts import (
     name_subject,
 )
 from lorabake.analysis.draft_kind import choose_kind
-from lorabake.inputs.foreign_captions import ForeignCaptions
+from lorabake.inputs.foreign_captions import PLACEHOLDER, ForeignCaptions, replace_captions
 from lorabake.inputs.image_tree import FoundDataset, FoundFolder
 from lorabake_schemas.dataset import CaptionProblem
 from lorabake_schemas.families.registry import list_family_names
@@ -93,6 +93,7 @@ def draft_recipe(
     found: FoundDataset, model: ModelChoice, answers: Answers, name_path: Namer, is_known: IsKnown
 ) -> Draft:
     """``name_path`` is how the recipe names a path, ``is_known`` whether CLIP has a single token for a word."""
+    found = _fill_placeholders(found, answers.token or _default_token(found, is_known))
     drafts = draft_concepts(found, answers, is_known)
     kind, sure = choose_kind(found, drafts, answers)
     token = None
@@ -124,6 +125,20 @@ def draft_recipe(
         model=model,
         metadata=metadata,
     )
+
+
+def _fill_placeholders(found: FoundDataset, token: str) -> FoundDataset:
+    """Captions with the token where ai-toolkit would put it."""
+    return replace(found, folders=tuple(_fill_placeholder(each, token) for each in found.folders))
+
+
+def _fill_placeholder(folder: FoundFolder, token: str) -> FoundFolder:
+    if not (folder.foreign and folder.foreign.form == "placeholder"):
+        return folder
+    texts = {name: text.replace(PLACEHOLDER, token) for name, text in folder.foreign.texts.items()}
+    foreign = replace(folder.foreign, texts=texts)
+    named = folder.name._replace(token=token)
+    return replace(folder, name=named, foreign=foreign, facts=replace_captions(folder.facts, foreign))
 
 
 def _place_captions(content: dict[str, Any], drafts: Sequence[ConceptDraft]) -> Iterator[tuple[str, ForeignCaptions]]:

@@ -153,7 +153,8 @@ def _find_class(draft: ConceptDraft, is_known: IsKnown) -> str | None:
     if summary.natural:
         found = _find_following_words(draft)
         word = found.pop() if len(found) == 1 else ""
-        return own or (word if word and is_known(word) and not has_sentence_words(word) else None)
+        doing = word.endswith("ing") and not find_kind_of_class(word)  # token standing in a park
+        return own or (word if word and is_known(word) and not has_sentence_words(word) and not doing else None)
     if own and normalize_tag(own) in map(normalize_tag, summary.front):
         return _spell_as_captions(summary, own)
     if share_with(draft, draft.token or "") <= FEW:

@@ -1,5 +1,6 @@
 """Captions that exist in a form which sd-scripts does not read, or misreads: image.png.txt, a JSON file for each image,
-a table of all images (metadata.csv, metadata.jsonl), a separate folder, one tag per line, tags without commas.
+a table of all images (metadata.csv, metadata.jsonl), a separate folder, one tag per line, tags without commas, a web
+UI's generation parameters, ai-toolkit's [trigger].
 """
 
 from __future__ import annotations
@@ -8,9 +9,9 @@ import csv
 import io
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
@@ -18,9 +19,11 @@ from lorabake.inputs.captions import read_caption_lines
 from lorabake.inputs.folders import CAPTION_EXTENSIONS, MAX_TEXT_BYTES, file_stem
 from lorabake.inputs.metadata_file import OFFER_LIMIT
 from lorabake.util.files import is_file, parse_json, read_bytes
-from lorabake_schemas.dataset import CAPTION_EXTENSION, CaptionProblem, FolderFacts
+from lorabake_schemas.dataset import CAPTION_EXTENSION, CaptionFacts, CaptionProblem, FolderFacts
 
-CaptionForm = Literal["files", "lines", "spaces"]  # captions in other files, or such ones in the images' caption files
+# Captions in other files, or such ones in the images' caption files.
+CaptionForm = Literal["files", "lines", "spaces", "parameters", "placeholder"]
+PLACEHOLDER = "[trigger]"  # ai-toolkit puts the trigger word there
 CAPTION_FOLDERS = frozenset({"caption", "captions", "txt", "text", "texts", "label", "labels", "tags", "prompts"})
 TABLE_EXTENSIONS = (".jsonl", ".json", ".csv", ".tsv", ".txt")
 NAME_KEYS = ("file_name", "filename", "image_path", "image_file", "image", "file", "path", "img", "name")
@@ -32,6 +35,8 @@ HALF = 0.5
 MIN_TAGS = 3
 MAX_TAG_WORDS, MEAN_TAG_WORDS = 5, 2.5
 _NAMESPACE = re.compile(r"(character|creator|artist|series|copyright|species|general|person|studio):(?=\S)")
+_PARAMETERS = re.compile(r"^(Negative prompt:|Steps: \d)", re.MULTILINE)
+_PROMPT_SYNTAX = re.compile(r"<[^<>]*>|(?<!\\)[()\[\]]|:\s*\d*\.?\d+(?=\s*[)\]])|\bBREAK\b")
 _BARE = frozenset({CaptionProblem.MISSING, CaptionProblem.EMPTY, CaptionProblem.SPACES})
 
 
@@ -50,24 +55,40 @@ def find_foreign_captions(root: Path, facts: FolderFacts) -> ForeignCaptions | N
     if not names:
         return None
     if any(image.caption.problem not in _BARE for image in facts.images):
-        return _find_unseparated_tags(root, names, facts.caption_extension)
+        return _find_misread_captions(root, names, facts.caption_extension)
     found = (each for each in _iter_sources(root, names) if sum(map(bool, each.texts.values())) >= HALF * len(names))
     return next(found, None)
 
 
-def _find_unseparated_tags(root: Path, names: Sequence[str], extension: str) -> ForeignCaptions | None:
-    """What caption files have, if most have one tag per line, or tags between spaces."""
+def replace_captions(facts: FolderFacts, found: ForeignCaptions) -> FolderFacts:
+    """The facts with these captions."""
+    texts = [found.texts[image.name] for image in facts.images]
+    captions = [CaptionFacts(text) if text else CaptionFacts(problem=CaptionProblem.MISSING) for text in texts]
+    images = zip(facts.images, captions, strict=True)
+    return replace(facts, images=tuple(image._replace(caption=caption) for image, caption in images))
+
+
+def _find_misread_captions(root: Path, names: Sequence[str], extension: str) -> ForeignCaptions | None:
+    """What caption files have, if most have one tag per line, or tags between spaces, or what is no caption."""
     texts = {name: read_caption_lines(str(root / name), extension) or "" for name in names}
     written = [text for text in texts.values() if text]
     forms: tuple[tuple[CaptionForm, int], ...] = (
         ("lines", sum(map(_has_tag_lines, written))),
         ("spaces", sum(map(_has_spaced_tags, written))),
+        ("parameters", sum(bool(_PARAMETERS.search(text)) for text in written)),
+        ("placeholder", sum(PLACEHOLDER in text for text in written)),
     )
     form, count = max(forms, key=lambda each: each[1])
     if not written or count <= HALF * len(written):
         return None
-    texts = {name: _separate(text.splitlines() if form == "lines" else text.split()) for name, text in texts.items()}
-    return ForeignCaptions(texts, f"*{extension}", form)
+    return ForeignCaptions({name: _CLEANERS[form](text) for name, text in texts.items()}, f"*{extension}", form)
+
+
+def _read_prompt(text: str) -> str:
+    """The prompt in a web UI's text file, without the syntax of prompts."""
+    match = _PARAMETERS.search(text)
+    prompt = " ".join(_PROMPT_SYNTAX.sub(" ", text[: match.start()] if match else text).split())
+    return ", ".join(filter(None, map(str.strip, prompt.split(","))))
 
 
 def _iter_sources(root: Path, names: Sequence[str]) -> Iterator[ForeignCaptions]:
@@ -176,7 +197,9 @@ def _read_tags(value: object) -> str:
 
 
 def join_tags(text: str) -> str:
-    """A caption in one line, its tags between commas."""
+    """A caption in one line, its tags between commas; empty for numbers, such as a detector's boxes."""
+    if not any(map(str.isalpha, text)):
+        return ""
     if _has_tag_lines(text):
         return _separate(text.splitlines())
     line = " ".join(text.split())
@@ -202,6 +225,14 @@ def _has_spaced_tags(text: str) -> bool:
         and not re.search(r"[,.\n]", text)
         and 4 * sum("_" in word for word in words) >= len(words)
     )
+
+
+_CLEANERS: Mapping[CaptionForm, Callable[[str], str]] = {
+    "lines": lambda text: _separate(text.splitlines()),
+    "spaces": lambda text: _separate(text.split()),
+    "parameters": _read_prompt,
+    "placeholder": lambda text: " ".join(text.split()),
+}
 
 
 def _clean_tag(tag: str) -> str:

@@ -20,13 +20,12 @@ from lorabake.inputs.folders import (
     list_folder,
     list_image_folders,
 )
-from lorabake.inputs.foreign_captions import ForeignCaptions, find_foreign_captions
+from lorabake.inputs.foreign_captions import ForeignCaptions, find_foreign_captions, replace_captions
 from lorabake.inputs.metadata_file import find_metadata_file
 from lorabake.inputs.resized_copies import find_resized_copies
 from lorabake.util.files import is_folder
 from lorabake_schemas.dataset import (
     CAPTION_EXTENSION,
-    CaptionFacts,
     CaptionProblem,
     FolderFacts,
     ImageFacts,
@@ -193,7 +192,7 @@ def _scan(named: Sequence[tuple[Path, FolderName]], scanning: ScanOptions) -> It
         offer, own = offers.get(at), facts[at] if facts[at].images else _read_unread(facts[at])
         usable = name.role != "concept" or (offer and offer.usable) or not facts[at].images
         foreign = None if usable else find_foreign_captions(path, own)
-        yield FoundFolder(path, name, _with_captions(own, foreign) if foreign else own, offer, foreign)
+        yield FoundFolder(path, name, replace_captions(own, foreign) if foreign else own, offer, foreign)
 
 
 def _read_unread(facts: FolderFacts) -> FolderFacts:
@@ -201,13 +200,6 @@ def _read_unread(facts: FolderFacts) -> FolderFacts:
     paths = {name: f"{facts.path}{os.sep}{name}" for name in facts.ignored}
     images = [ImageFacts(name, caption=read_caption(path, CAPTION_EXTENSION)) for name, path in paths.items()]
     return replace(facts, images=tuple(images))
-
-
-def _with_captions(facts: FolderFacts, found: ForeignCaptions) -> FolderFacts:
-    texts = [found.texts[image.name] for image in facts.images]
-    captions = [CaptionFacts(text) if text else CaptionFacts(problem=CaptionProblem.MISSING) for text in texts]
-    images = zip(facts.images, captions, strict=True)
-    return replace(facts, images=tuple(image._replace(caption=caption) for image, caption in images))
 
 
 def _find_metadata(path: Path, name: FolderName, facts: FolderFacts) -> MetadataOffer | None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lorabake.commands.output.findings import format_report, make_check_report
 from lorabake.commands.output.layout import TextLayout
+from lorabake.inputs.foreign_captions import PLACEHOLDER
 from lorabake.jobs.init import format_argument
 from lorabake_schemas.dataset import CaptionProblem
 from lorabake_schemas.init_report import InitAssumption, InitFolder, InitReport
@@ -34,6 +35,7 @@ MODEL_RULE = "G4.7"
 def make_init_report(path: Path, found: FoundDataset, draft: Draft, result: CheckResult) -> InitReport:
     """Everything that `--json` prints, and that the text is made of."""
     concepts = {each.folder.path: each for each in draft.concepts}
+    named = {id(found): name for name, found in draft.metadata.items()}
     masks = {concept.get("masks") for concept in draft.content["concept"]}
     folders = [
         InitFolder(
@@ -47,7 +49,7 @@ def make_init_report(path: Path, found: FoundDataset, draft: Draft, result: Chec
             token=concepts[each.path].token if each.path in concepts else None,
             converted=each.foreign.source if each.foreign else None,
             form=each.foreign.form if each.foreign else None,
-            metadata=next((name for name, found in draft.metadata.items() if found is each.foreign), None),
+            metadata=named.get(id(concepts[each.path].folder.foreign)) if each.path in concepts else None,
         )
         for each in found.folders
     ]
@@ -138,6 +140,20 @@ def _describe_conversion(folder: InitFolder) -> Message:
             "{source} has no commas, so sd-scripts would read one tag; {file} has them with commas",
             source=source,
             file=file,
+        )
+    if folder.form == "parameters":
+        return msg(
+            "{source} has generation parameters, which sd-scripts would train; {file} has the prompts alone",
+            source=source,
+            file=file,
+        )
+    if folder.form == "placeholder":
+        return msg(
+            "{source} has {placeholder}, which sd-scripts would train as text; {file} has {token} instead",
+            source=source,
+            file=file,
+            placeholder=PLACEHOLDER,
+            token=folder.token or "",
         )
     return msg("sd-scripts does not read {source}; {file} has these captions", source=source, file=file)
 
