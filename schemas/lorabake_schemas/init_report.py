@@ -13,7 +13,8 @@ class InitFolder(StrictModel):
     of; ``unreadable`` counts those whose caption cannot be read. ``used`` is whether the recipe names it.
     ``converted`` are the files with captions in a form that sd-scripts cannot read, which were written to ``metadata``:
     in files of other names, in lines of one tag each, with spaces between tags, in a web UI's generation parameters, or
-    with a placeholder for the trigger word. ``copy_of`` is the folder that has
+    with a placeholder for the trigger word, or in another encoding. ``companions`` counts OneTrainer's masks and
+    conditioning images. ``copy_of`` is the folder that has
     the same images at another size."""
 
     path: EscapedText
@@ -25,9 +26,10 @@ class InitFolder(StrictModel):
     style: TagStyle | None = None
     token: EscapedText | None = None
     converted: EscapedText | None = None
-    form: Literal["files", "lines", "spaces", "parameters", "placeholder"] | None = None
+    form: Literal["files", "lines", "spaces", "parameters", "placeholder", "encoding"] | None = None
     metadata: EscapedText | None = None
     copy_of: EscapedText | None = None
+    companions: int = 0
 
 
 class InitAssumption(StrictModel):

@@ -60,6 +60,19 @@ def test_masks_next_to_their_images_are_not_images(tmp_path: Path) -> None:
     assert not spoken("S49.beside", situation(recipe(), dataset(listed)))
 
 
+def test_images_named_as_masks_of_others() -> None:
+    image, worn = ImageFacts("a.png", 64, 64, "RGB"), ImageFacts("a_mask.png", 64, 64, "RGB")
+    others = tuple(ImageFacts(f"{n}.png", 64, 64, "RGB") for n in range(4))
+    for images, count in (
+        ((image, worn._replace(mode="L"), *others), 1),
+        ((image, worn), 1),
+        ((image, worn, *others), 0),  # somebody who wears one
+        ((worn._replace(mode="L"), *others), 0),
+    ):
+        found = dataset(folder("pics", images=images))
+        assert len(spoken("S49.likely", situation(recipe(), found))) == count
+
+
 def test_what_is_wrong_with_masks(tmp_path: Path) -> None:
     white = Image.new("RGBA", (64, 48), (255, 255, 255, 0))
     odd = {"0.png": Image.new("L", (64, 48)), "2.png": painted(size=(48, 64)), "3.png": white, "9.png": painted()}

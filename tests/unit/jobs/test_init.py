@@ -484,7 +484,28 @@ def test_tags_that_nothing_shows_are_assumed(tmp_path: Path) -> None:
     assert make_init_report(path, found, draft, check(path)).tags == ("natural",)
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_masks_belong_to_the_folder_that_their_path_fits(tmp_path: Path) -> None:
+    """Images of the same names in several folders."""
+    for name in ("boat", "girl"):
+        draw(tmp_path / "data" / name, 4, tags(f"zkw{name}x", "1girl"), name="{}")
+    draw(tmp_path / "data" / "girl_masks", 4, name="{}")
+    _, path = start(tmp_path / "data", tmp_path)
+    assert [each.get("masks") for each in read(path)["concept"]] == [None, "data/girl_masks"]
+    (tmp_path / "data" / "girl_masks").rename(tmp_path / "data" / "masks")
+    _, path = start(tmp_path / "data", tmp_path, output=tmp_path / "unsure.toml")
+    assert [each.get("masks") for each in read(path)["concept"]] == [None, None]
+
+
+def test_captions_in_utf16_become_a_metadata_file(tmp_path: Path) -> None:
+    write_base(tmp_path / "base.safetensors")
+    for path in draw(tmp_path / "pics", 3).glob("*.png"):
+        path.with_suffix(".txt").write_bytes("zkwgirl, 1girl, praia, café".encode("utf-16"))
+    draft, path = start(tmp_path / "pics", tmp_path)
+    assert draft.concepts[0].token == "zkwgirl"  # noqa: S105 - a trigger word
+    assert check(path).errors == ()
+
+
+@pytest.mark.parametrize("encoding", ["cp1252"])
 def test_captions_in_another_encoding_are_not_called_missing(tmp_path: Path, encoding: str) -> None:
     write_base(tmp_path / "base.safetensors")
     for path in draw(tmp_path / "pics", 3).glob("*.png"):

@@ -308,12 +308,28 @@ def _write_regularization(folder: FoundFolder, drafts: Sequence[ConceptDraft], n
 
 
 def _find_masks(folder: FoundFolder, found: FoundDataset, name_path: Namer) -> str | None:
-    """The folder of masks that has one for every image and nothing else, as sd-scripts needs it (S49)."""
-    stems = {image.name.rpartition(".")[0] for image in folder.facts.images}
-    for each in found.of_role("masks"):
-        if stems and stems == {image.name.rpartition(".")[0] for image in each.facts.images}:
-            return name_path(each.path)
-    return None
+    """The folder of masks that has one for every image and nothing else, as sd-scripts needs it (S49). Where several
+    folders have images of the same names, each mask belongs to the one that its path fits best."""
+    stems = _list_stems(folder)
+    fitting = [each for each in found.of_role("masks") if stems and _list_stems(each) == stems]
+    if not fitting:
+        return None
+    masks = max(fitting, key=lambda each: _rate_masks(folder, each))
+    rivals = [each for each in found.of_role("concept") if each.path != folder.path and _list_stems(each) == stems]
+    unsure = any(_rate_masks(each, masks) >= _rate_masks(folder, masks) for each in rivals)
+    return None if unsure else name_path(masks.path)
+
+
+def _list_stems(folder: FoundFolder) -> set[str]:
+    return {image.name.rpartition(".")[0] for image in folder.facts.images}
+
+
+def _rate_masks(folder: FoundFolder, masks: FoundFolder) -> tuple[bool, int]:
+    """How well the path of masks fits that of images: girl_masks and masks/girl to girl, girl/masks to girl and to
+    girl/img."""
+    named = masks.path.name.casefold().startswith(folder.path.name.casefold())
+    shared = sum(1 for one, two in zip(folder.path.parts, masks.path.parts, strict=False) if one == two)
+    return named, shared
 
 
 def _describe(found: FoundDataset, drafts: Sequence[ConceptDraft]) -> tuple[str, ...]:

@@ -1,6 +1,6 @@
 """Captions that exist in a form which sd-scripts does not read, or misreads: image.png.txt, a JSON file for each image,
 a table of all images (metadata.csv, metadata.jsonl), a separate folder, one tag per line, tags without commas, a web
-UI's generation parameters, ai-toolkit's [trigger].
+UI's generation parameters, ai-toolkit's [trigger], UTF-16.
 """
 
 from __future__ import annotations
@@ -15,14 +15,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
-from lorabake.inputs.captions import read_caption_lines
+from lorabake.inputs.captions import caption_path, read_caption_lines
 from lorabake.inputs.folders import CAPTION_EXTENSIONS, MAX_TEXT_BYTES, file_stem
 from lorabake.inputs.metadata_file import OFFER_LIMIT
+from lorabake.inputs.prepare.texts import decode_text
 from lorabake.util.files import is_file, parse_json, read_bytes
 from lorabake_schemas.dataset import CAPTION_EXTENSION, CaptionFacts, CaptionProblem, FolderFacts
 
 # Captions in other files, or such ones in the images' caption files.
-CaptionForm = Literal["files", "lines", "spaces", "parameters", "placeholder"]
+CaptionForm = Literal["files", "lines", "spaces", "parameters", "placeholder", "encoding"]
 PLACEHOLDER = "[trigger]"  # ai-toolkit puts the trigger word there
 CAPTION_FOLDERS = frozenset({"caption", "captions", "txt", "text", "texts", "label", "labels", "tags", "prompts"})
 TABLE_EXTENSIONS = (".jsonl", ".json", ".csv", ".tsv", ".txt")
@@ -71,17 +72,29 @@ def replace_captions(facts: FolderFacts, found: ForeignCaptions) -> FolderFacts:
 def _find_misread_captions(root: Path, names: Sequence[str], extension: str) -> ForeignCaptions | None:
     """What caption files have, if most have one tag per line, or tags between spaces, or what is no caption."""
     texts = {name: read_caption_lines(str(root / name), extension) or "" for name in names}
+    wide = {name: text for name in names if not texts[name] and (text := _read_marked_text(root / name, extension))}
     written = [text for text in texts.values() if text]
     forms: tuple[tuple[CaptionForm, int], ...] = (
         ("lines", sum(map(_has_tag_lines, written))),
         ("spaces", sum(map(_has_spaced_tags, written))),
         ("parameters", sum(bool(_PARAMETERS.search(text)) for text in written)),
         ("placeholder", sum(PLACEHOLDER in text for text in written)),
+        ("encoding", len(wide)),
     )
+    texts |= wide
+    written += wide.values()
     form, count = max(forms, key=lambda each: each[1])
     if not written or count <= HALF * len(written):
         return None
     return ForeignCaptions({name: _CLEANERS[form](text) for name, text in texts.items()}, f"*{extension}", form)
+
+
+def _read_marked_text(image: Path, extension: str) -> str:
+    """A caption whose byte order mark shows its encoding, such as UTF-16."""
+    with suppress(OSError, ValueError):
+        found = decode_text(read_bytes(caption_path(str(image), extension), MAX_TEXT_BYTES))
+        return "" if "encoding-guessed" in found.steps else found.text
+    return ""
 
 
 def _read_prompt(text: str) -> str:
@@ -232,6 +245,7 @@ _CLEANERS: Mapping[CaptionForm, Callable[[str], str]] = {
     "spaces": lambda text: _separate(text.split()),
     "parameters": _read_prompt,
     "placeholder": lambda text: " ".join(text.split()),
+    "encoding": join_tags,
 }
 
 

@@ -60,6 +60,34 @@ def masks_beside_images(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(where, said, fix, file=folder.companions[0])
 
 
+LIKELY_ENDS = ("_mask", "-mask", ".mask")  # of a mask's name, behind that of its image
+GRAY_MODES = frozenset({"1", "L", "LA", "P", "I", "I;16"})
+
+
+@rule("S49.likely", WARNING, "An image that is named after another one as its mask would be trained as an image.")
+def likely_masks_beside_images(situation: RuleContext) -> Iterator[RuleHit]:
+    for where, folder in iter_folders(situation):
+        stems = {image.name.rpartition(".")[0] for image in folder.images}
+        named = [image for image in folder.images if _is_named_as_mask(image.name.rpartition(".")[0], stems)]
+        all_have = 2 * len(named) >= len(folder.images)
+        if names := [image.name for image in named if all_have or image.mode in GRAY_MODES]:
+            said = msg(
+                "images that seem to be masks: {names} ({n} of {all})",
+                n=len(names),
+                all=len(folder.images),
+                names=summarize_names(names),
+            )
+            fix = msg(
+                "rename them to NAME-masklabel.png and run `lorabake prepare RECIPE --to FOLDER`, which puts masks in "
+                "a separate folder; or move them to another folder"
+            )
+            yield RuleHit(where, said, fix, file=names[0])
+
+
+def _is_named_as_mask(stem: str, stems: set[str]) -> bool:
+    return any(stem.casefold().endswith(end) and stem[: -len(end)] in stems for end in LIKELY_ENDS)
+
+
 def _describe_problem(situation: RuleContext, index: int, masks: MaskFacts) -> tuple[Message, Message]:
     path = situation.recipe.concept[index].masks or ""
     if masks.problem == "images":

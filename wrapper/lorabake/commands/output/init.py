@@ -45,6 +45,7 @@ def make_init_report(path: Path, found: FoundDataset, draft: Draft, result: Chec
             images=len(each.facts.images),
             captions=concepts[each.path].summary.count if each.path in concepts else 0,
             unreadable=sum(image.caption.problem in UNREADABLE for image in each.facts.images),
+            companions=len(each.facts.companions),
             style=concepts[each.path].summary.style if each.path in concepts else None,
             token=concepts[each.path].token if each.path in concepts else None,
             converted=each.foreign.source if each.foreign else None,
@@ -123,6 +124,11 @@ def _describe_folder(folder: InitFolder, root: str) -> Message:
     if folder.unreadable:
         n = folder.unreadable
         said = nmsg(n, "{before}, {n} unreadable caption", "{before}, {n} unreadable captions", before=said)
+    if folder.companions:
+        n = folder.companions
+        said = nmsg(
+            n, "{before}, {n} mask or conditioning image", "{before}, {n} masks and conditioning images", before=said
+        )
     return msg("{before}, token {token}", before=said, token=folder.token) if folder.token else said
 
 
@@ -147,6 +153,8 @@ def _describe_conversion(folder: InitFolder) -> Message:
             source=source,
             file=file,
         )
+    if folder.form == "encoding":
+        return msg("{source} is not UTF-8, and sd-scripts stops on it; {file} is", source=source, file=file)
     if folder.form == "placeholder":
         return msg(
             "{source} has {placeholder}, which sd-scripts would train as text; {file} has {token} instead",
