@@ -239,6 +239,15 @@ def test_an_archive_is_named(tmp_path: Path) -> None:
     assert "train-00000.parquet" in str(caught.value.hint)
 
 
+@pytest.mark.parametrize("name", ["DSC_0001.NEF", "clip.mp4", "sketch.psd"])
+def test_files_that_have_images_to_save_are_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / name).write_bytes(b"II*")
+    with pytest.raises(RecipeError) as caught:
+        start(tmp_path / "set", tmp_path)
+    assert Path(name).suffix.lower() in str(caught.value.hint)
+
+
 def test_the_same_folder_gives_the_same_bytes(tmp_path: Path) -> None:
     folder = LAYOUTS["series_tree"](tmp_path / "data")
     texts = {

@@ -29,6 +29,11 @@ from lorabake_schemas.guide.rules.dataset import FOLDER_PROBLEMS
 from lorabake_schemas.messages import escape_undecodable, literal, msg, shorten_list
 
 ARCHIVES = frozenset({".zip", ".7z", ".rar", ".tar", ".gz", ".tgz", ".parquet", ".arrow", ".cbz"})  # data sets, too
+# Cameras' raw files, drawings in layers, videos.
+NOT_READ = frozenset(
+    {".nef", ".cr2", ".cr3", ".arw", ".dng", ".raf", ".orf", ".rw2", ".psd", ".kra", ".xcf", ".clip", ".tga", ".exr",
+     ".mp4", ".mov", ".mkv", ".webm", ".avi"}
+)  # fmt: skip
 _HALF = re.compile("[\ud800-\udfff]")
 
 
@@ -97,8 +102,11 @@ def _describe_empty(shown: Path, found: FoundDataset) -> RecipeError:
             names=shorten_list(names, 3, literal),
         )
         return RecipeError(said, hint=hint)
-    if packed := [path.name for path in _list_files(found.root) if path.suffix.lower() in ARCHIVES]:
+    files = _list_files(found.root)
+    if packed := [path.name for path in files if path.suffix.lower() in ARCHIVES]:
         hint = msg("unpack {names} first", names=shorten_list(packed, 3, literal))
+    elif kinds := sorted({path.suffix.lower() for path in files} & NOT_READ):
+        hint = msg("save the images of the {names} files as PNG or JPEG first", names=shorten_list(kinds, 3, literal))
     return RecipeError(msg("no images in {path} and its subfolders", path=shown), hint=hint)
 
 
