@@ -339,3 +339,8 @@ def test_without_a_box_the_name_of_the_base_model_shows_the_family() -> None:
     assert [each.to for each in config.missing] == ["base.family"]
     assert read(pretrained_model_name_or_path=model, sdxl=False).script == "train_network.py"
     assert not read(pretrained_model_name_or_path=model, sdxl=True).missing
+
+
+def test_a_preset_without_a_folder_of_images_still_has_their_settings() -> None:
+    assert read(train_data_dir="", dataset_config="").knows_images
+    assert not read(dataset_config="lost.toml").knows_images

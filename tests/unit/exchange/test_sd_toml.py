@@ -282,3 +282,23 @@ def test_prompts_without_an_interval_made_no_samples(interval: str, fate: str, t
     made = bring(tmp_path, FLAT + 'sample_prompts = "prompts.txt"\n' + interval)
     assert made.content["sample"]["prompts"] == "prompts.txt"
     assert fates(made)["sample_prompts"] == fate
+
+
+def test_without_the_images_their_settings_are_unknown(tmp_path: Path) -> None:
+    alone = FLAT.replace('train_data_dir = "img"\n', "")
+    lost = alone + 'dataset_config = "dataset.toml"\n'
+    for text, known in ((FLAT, True), (alone, False), (lost, False), (lost + 'train_data_dir = "img"\n', False)):
+        made = bring(tmp_path, text)
+        assert ("caption_extension" in made.content.get("captions", {})) == known
+        assert ("enable_bucket" in made.content["train"]) == known
+
+
+def test_false_is_no_text(tmp_path: Path) -> None:
+    found = fates(bring(tmp_path, FLAT + "resume = false\nvae = false\n"))
+    assert (found["resume"], found["vae"]) == ("off", "off")
+
+
+def test_regularization_without_a_class_has_one_to_fill_in(tmp_path: Path) -> None:
+    subsets = '[[datasets.subsets]]\nimage_dir = "img"\n[[datasets.subsets]]\nis_reg = true\nimage_dir = "reg"\n'
+    made = bring(tmp_path, "[[datasets]]\nresolution = 512\n" + subsets, "dataset.toml")
+    assert "regularization.class" in [each.to for each in made.report.missing]

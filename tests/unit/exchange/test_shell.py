@@ -334,3 +334,12 @@ def test_one_of_several_commands_is_chosen(tmp_path: Path) -> None:
     assert read_foreign_file(Source(path=path, content=b"", command=2)).options["seed"].value == 2
     with pytest.raises(RecipeError):
         read_foreign_file(Source(path=path, content=b"", command=3))
+
+
+def test_quotes_that_no_shell_removed_are_no_part_of_an_argument(tmp_path: Path) -> None:
+    line = "accelerate launch train_network.py --optimizer_args \\\"decouple=True\\\" \\'weight_decay=0.1\\'"
+    assert values(read(tmp_path, line, "a.sh"))["optimizer_args"] == ("decouple=True", "weight_decay=0.1")
+
+
+def test_without_its_config_file_a_command_is_not_complete(tmp_path: Path) -> None:
+    assert not read(tmp_path, "accelerate launch train_network.py --config_file=c.toml", "a.sh").complete

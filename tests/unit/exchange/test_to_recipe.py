@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lorabake.exchange.draft import PLACEHOLDER_MODEL
+from lorabake.exchange.draft import PLACEHOLDER_MODEL, Found, split_class_tokens
 from lorabake.exchange.foreign import UNSET, ForeignConfig, ForeignDataset, ForeignSubset, Given, Options, Source
 from lorabake.exchange.import_file import format_imported_recipe
 from lorabake.exchange.kohya_gui.reader import read_kohya_gui
@@ -340,3 +340,10 @@ def test_another_kind_trains_the_same() -> None:
     recipes = [read_recipe({**content, "kind": kind})[0] for kind in ("character", "style", "object", "clothing")]
     assert {recipe.network.type for recipe in recipes if recipe} == {"lora"}
     assert {recipe.train.max_train_epochs for recipe in recipes if recipe} == {10}
+
+
+@pytest.mark.parametrize(
+    ("text", "token", "class_"), [("sks girl", "sks", "girl"), ("a cat", "", "a cat"), ("the", "the", "")]
+)
+def test_an_article_is_no_token(text: str, token: str, class_: str) -> None:
+    assert split_class_tokens(Found(text, None)) == (token, class_)

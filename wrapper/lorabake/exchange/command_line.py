@@ -52,7 +52,8 @@ def read_arguments(tokens: Sequence[str]) -> ReadArguments:
     parser, known = _make_parser()
     found, rest = parser.parse_known_args([token for token in tokens if token != ""])
     options, keys = dict[str, Given](), list[ImportedKey]()
-    for name, value in vars(found).items():
+    for name, written in vars(found).items():
+        value = [_unquote(item) for item in written] if isinstance(written, list) else written
         given = read_option(known[name], value, f"--{name}", from_text=True)
         if isinstance(given, Given):
             options[name] = given
@@ -62,6 +63,12 @@ def read_arguments(tokens: Sequence[str]) -> ReadArguments:
         key = name.lstrip("-").replace("-", "_")
         options.setdefault(key or name, Given(value=value or True, keys=(name,)))
     return ReadArguments(options, tuple(keys))
+
+
+def _unquote(argument: str) -> str:
+    """ "key=value" in quotes that no shell removed, as scripts for Windows escape them."""
+    found = re.fullmatch(r"""(["'])([^"']*)\1""", argument)
+    return found[2] if found else argument
 
 
 def _pair_unknown(tokens: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -139,7 +139,7 @@ def build_draft(config: ForeignConfig, trainer: TrainerFacts, *, faithful: bool)
     _put_network(draft, complete=config.complete)
     _put_optimizer(draft, trainer, complete=config.complete)
     _put_options(draft, trainer, complete=config.complete)
-    _put_folders(draft, folders, trainer, complete=config.complete)
+    _put_folders(draft, folders, trainer, complete=config.complete and config.knows_images)
     _put_samples(draft, config)
     for name, found in read_values(config.launch, faithful=faithful).items():
         if name in LAUNCH_KEYS:
@@ -329,6 +329,7 @@ def _put_samples(draft: Draft, config: ForeignConfig) -> None:
     named = draft.values.get("sample_prompts")
     if config.prompts:
         draft.put(("sample", "prompts"), list(config.prompts), named and named.given)
+        draft.defaults.discard(("sample", "prompts"))  # sd-scripts has none
     elif named and named.value:
         draft.put(("sample", "prompts"), named.value, named.given)
     else:
@@ -454,7 +455,10 @@ def split_class_tokens(found: Found | None) -> tuple[str, str]:
         token, _, class_ = text.rpartition(",")
         return token.strip(" ,"), class_.strip(" ,")
     token, _, class_ = text.partition(" ")
-    return token, class_
+    return ("", text) if token.lower() in _ARTICLES and class_ else (token, class_)
+
+
+_ARTICLES = ("a", "an", "the")  # "a cat" is a class without a token
 
 
 def _put_common_options(draft: Draft, folders: Sequence[Folder], trainer: TrainerFacts) -> None:

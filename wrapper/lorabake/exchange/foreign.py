@@ -63,7 +63,8 @@ class ForeignConfig:
     """A whole file. ``options`` are those of the training script, network_args and optimizer_args as lists of
     "key=value"; ``launch`` those of accelerate launch. A source without [[datasets]] has train_data_dir and
     reg_data_dir among its options. ``keys`` are the lines of the report for all that became no option, ``missing`` what
-    the source cannot know. Not ``complete``: an option that it lacks is unknown, else sd-scripts' own default.
+    the source cannot know. Not ``complete``: an option that it lacks is unknown, else sd-scripts' own default; of
+    images without ``knows_images``.
     """
 
     format: str
@@ -77,6 +78,7 @@ class ForeignConfig:
     keys: tuple[ImportedKey, ...] = ()
     missing: tuple[ImportedKey, ...] = ()
     complete: bool = True
+    knows_images: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

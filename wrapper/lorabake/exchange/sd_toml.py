@@ -82,7 +82,7 @@ def read_option(option: Option, value: object, key: str, *, from_text: bool = Fa
     found = fit_option(option, given)
     shown = _show(option.name, value)
     if found is None:
-        empty = given in ("", [], None)
+        empty = given in ("", [], None) or (given is False and option.type == "str")
         return ImportedKey(
             key=key, value=shown, fate="off" if empty else "dropped", why=None if empty else _NOT_A_VALUE
         )
@@ -145,8 +145,9 @@ def read_named_file(path: Path, within: Path | None) -> Raw:
     return parse_content(content, path)
 
 
-def with_dataset_file(config: ForeignConfig, source: Source) -> ForeignConfig:
-    """With the datasets of the file that the user or the configuration names, if it is here."""
+def with_dataset_file(config: ForeignConfig, source: Source, *, separate: bool = True) -> ForeignConfig:
+    """With the datasets of the file that the user or the configuration names, if it is here. ``separate``: a
+    configuration that names no images is used with such a file."""
     named = config.options.get("dataset_config")
     raw = None if source.dataset is None else read_named_file(source.dataset, None)
     if raw is None and named is not None and isinstance(named.value, str):
@@ -155,9 +156,10 @@ def with_dataset_file(config: ForeignConfig, source: Source) -> ForeignConfig:
             why = msg("not found: name the file with --dataset; its images and their settings are missing here")
             line = ImportedKey(key="dataset_config", value=named.value, fate="dropped", why=why)
             others = {name: given for name, given in config.options.items() if name != "dataset_config"}
-            return replace(config, options=others, keys=(*config.keys, line), missing=(*config.missing, line))
+            lines, missing = (*config.keys, line), (*config.missing, line)
+            return replace(config, options=others, keys=lines, missing=missing, knows_images=False)
     if raw is None:
-        return config
+        return replace(config, knows_images=not separate or bool(_IMAGES & config.options.keys()))
     datasets, keys = read_dataset_tables(raw)
     return replace(config, datasets=datasets, keys=(*config.keys, *keys))
 
@@ -246,5 +248,6 @@ def _read_dataset_option(name: str, value: object, key: str) -> Given | Imported
     return Given(value=fitted, keys=(key,), written=format_value(value), repair=_CONVERTED)
 
 
+_IMAGES = frozenset({"train_data_dir", "in_json"})
 _NO_TABLES: Message = msg("a recipe has no key for it")
 _NOT_TABLES: Message = msg("not a table, as sd-scripts expects it")

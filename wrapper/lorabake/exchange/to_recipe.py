@@ -69,6 +69,10 @@ def make_recipe(config: ForeignConfig, source: Source, *, faithful: bool = False
     config = _note_samples(config)
     draft = build_draft(config, trainer, faithful=faithful)
     _put_basics(draft, config, source, missing)
+    if any(path[0] == "regularization" and path[-1] == "class" for path in draft.defaults):
+        why = msg("the source does not name it; it is the caption of images that have none")
+        key = "regularization.class"
+        missing.append(ImportedKey(key=key, value="class", fate="unknown", to=key, why=why))
     refused = remove_refused(draft)
     continued = "network_weights" in draft.content.get("network", {})
     kept = [path for path in draft.origins if _is_kept(path, draft, continued=continued)]

@@ -133,7 +133,7 @@ def read_kohya_gui(source: Source) -> ForeignConfig:
         keys=lines,
         missing=(_note_family(script),) if state[SDXL].meant and not state[SDXL].key else (),
     )
-    return with_dataset_file(config, source)
+    return with_dataset_file(config, source, separate=False)
 
 
 def _note_family(script: Script) -> ImportedKey:

@@ -221,6 +221,6 @@ def _with_config_file(config: ForeignConfig, source: Source) -> ForeignConfig:
     if raw is None:
         why = msg("not found next to this file or below it: its options are missing here")
         line = ImportedKey(key="--config_file", value=named.value, fate="dropped", why=why)
-        return replace(config, keys=(*config.keys, line), missing=(*config.missing, line))
+        return replace(config, keys=(*config.keys, line), missing=(*config.missing, line), complete=False)
     options, keys = read_sections(raw)
     return replace(config, options={**options, **config.options}, keys=(*config.keys, *keys))
