@@ -343,3 +343,11 @@ def test_quotes_that_no_shell_removed_are_no_part_of_an_argument(tmp_path: Path)
 
 def test_without_its_config_file_a_command_is_not_complete(tmp_path: Path) -> None:
     assert not read(tmp_path, "accelerate launch train_network.py --config_file=c.toml", "a.sh").complete
+
+
+def test_a_script_that_stops_without_its_argument_is_read_as_if_it_had_it(tmp_path: Path) -> None:
+    text = 'MODEL="${1:-}"\nif [[ -z "$MODEL" ]]; then echo usage; exit 1; fi\nOUT="${2:-out}"\n'
+    text += 'accelerate launch train_network.py --pretrained_model_name_or_path="$MODEL" --output_name=$OUT\n'
+    found = read(tmp_path, text, "a.sh")
+    assert values(found)["output_name"] == "out"
+    assert "--pretrained_model_name_or_path" in [line.key for line in found.missing]

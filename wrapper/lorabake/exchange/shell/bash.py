@@ -206,6 +206,8 @@ class _Bash(Runner):
         if given or (value is None and default[2] == "?"):
             return value if value is not None else f"${{{name}}}"
         text = self._fill(Parser(default[3]).read_quoted())
+        if name.isdigit() and not text:  # who starts the script writes it
+            return f"${{{name}}}"
         if default[2] == "=":
             self.set_variable(name, text)
         return text
