@@ -302,3 +302,9 @@ def test_regularization_without_a_class_has_one_to_fill_in(tmp_path: Path) -> No
     subsets = '[[datasets.subsets]]\nimage_dir = "img"\n[[datasets.subsets]]\nis_reg = true\nimage_dir = "reg"\n'
     made = bring(tmp_path, "[[datasets]]\nresolution = 512\n" + subsets, "dataset.toml")
     assert "regularization.class" in [each.to for each in made.report.missing]
+
+
+@pytest.mark.parametrize(("name", "family"), [("copi-ki_SDXL.toml", "sdxl"), ("copi-ki.toml", "sd15")])
+def test_without_a_base_model_the_name_of_the_file_shows_the_family(name: str, family: str, tmp_path: Path) -> None:
+    text = FLAT.replace('pretrained_model_name_or_path = "model.safetensors"\n', "")
+    assert bring(tmp_path, text, name).content["base"]["family"] == family

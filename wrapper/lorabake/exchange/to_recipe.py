@@ -122,7 +122,8 @@ def _refuse_other_models(config: ForeignConfig, source: Source) -> None:
 
 
 def _find_family(config: ForeignConfig, source: Source, missing: list[ImportedKey]) -> ModelFamily:
-    """By the script and its options, the model's file or name, else by the size of the images."""
+    """By the script and its options, the model's file or name, without one the source's, else by the size of the
+    images."""
     values = {name: found.value for name, found in read_values(config.options, faithful=False).items()}
     run = find_family_of_run([config.script or ""], values)
     if config.script is not None or run.script_options:
@@ -131,7 +132,7 @@ def _find_family(config: ForeignConfig, source: Source, missing: list[ImportedKe
     known = inspect_base_model(model, source.path.parent, None).family if model else None
     if known:
         return get_family(known)
-    named = guess_family(model)
+    named = guess_family(model or source.path.stem)
     family = get_family(named) if named else _guess_family_of_options(values, config)
     why = msg("the source does not name the script; the family is a guess")
     missing.append(ImportedKey(key="base.family", value=family.name, fate="unknown", to="base.family", why=why))
