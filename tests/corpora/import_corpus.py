@@ -152,7 +152,8 @@ def named_options(made: ImportedRecipe) -> set[str]:
             yield from (part.rpartition(".")[2] for part in (line.to or "").split(", "))
 
     found = set(names())
-    keys: Mapping[str, str] = {"type": "network_module", "optimizer": "optimizer_type", "attention": "xformers"}
+    keys: Mapping[str, str] = {"type": "network_module", "optimizer": "optimizer_type", "attention": "xformers",
+                               "class": "class_tokens"}  # fmt: skip
     arguments = {"conv_dim", "conv_alpha", "rank_dropout", "module_dropout", "factor", "preset", "type"}
     found |= {keys[name] for name in found & keys.keys()}
     return found | ({"network_args"} if found & arguments else set())
