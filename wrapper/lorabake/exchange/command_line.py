@@ -6,7 +6,7 @@ import argparse
 import re
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple, NoReturn, cast
 
 from lorabake.errors import RecipeError
 from lorabake.exchange.foreign import Given
@@ -53,7 +53,7 @@ def read_arguments(tokens: Sequence[str]) -> ReadArguments:
     found, rest = parser.parse_known_args([token for token in tokens if token != ""])
     options, keys = dict[str, Given](), list[ImportedKey]()
     for name, written in vars(found).items():
-        value = [_unquote(item) for item in written] if isinstance(written, list) else written
+        value = [_unquote(item) for item in cast("list[str]", written)] if isinstance(written, list) else written
         given = read_option(known[name], value, f"--{name}", from_text=True)
         if isinstance(given, Given):
             options[name] = given
