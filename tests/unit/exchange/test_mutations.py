@@ -244,9 +244,12 @@ LINES = {
     'cat <<E\nx\nE\naccelerate launch train_network.py --network_dim $A --unet_lr 1e-4 --lowram "${B[@]}"\n',
     "a.ps1": "$A = 1\n$B = @('x')\nif ($A -eq 1) { $B += '--seed=3' } else { $A = 2 }\n<# x #>\n"
     "function f($x) { $D = 1 }\nswitch ($A) { 1 { $C = 2 } default { $C = 3 } }\nforeach ($i in 1..2) { $C = 4 }\n"
-    "accelerate launch train_network.py --network_dim $A --unet_lr 1e-4 --lowram\n",
+    '$H = @{ a = 1; b = "x" }\n$T = @"\nx $($H.b) "q"\n"@\n$S = if ($A -eq 1) { "a" } else { "b" }\n'
+    "1..2 | ForEach-Object { $C += $_ * 2 }\nStart-Process python -ArgumentList 'x.py', '--a'\n"
+    "accelerate launch train_network.py --network_dim $A --unet_lr 1e-4 `\n @B --lowram\n",
     "a.bat": '@echo off\nset A=1\nset /a "B=2*5"\nif "%A%"=="1" (\n  set C=1\n) else (\n  set C=2\n)\n'
-    "for %%i in (1 2) do set D=%%i\naccelerate launch train_network.py --network_dim %A% --unet_lr 1e-4 ^\n --lowram\n",
+    "setlocal enabledelayedexpansion\nfor %%i in (1 2) do set D=!D!%%~i\ncall :f 1\ngoto x\n:f\nset E=%1 ^& %A:~0,1%\n"
+    "exit /b\n:x\naccelerate launch train_network.py --network_dim %A% --unet_lr 1e-4 ^\n --lowram\n",
 }
 
 

@@ -172,6 +172,36 @@ def test_a_config_file_elsewhere_is_not_read(tmp_path: Path) -> None:
     assert [line.key for line in found.missing] == ["--config_file"]
 
 
+POWERSHELL_VALUES = [
+    ('$p = @"\nsay "hi", it\'s $(1+1)\n"@\n', "$p", 'say "hi", it\'s 2'),
+    ("$p = @'\na \"b\" 'c'\n'@\n", '"$p"', "a \"b\" 'c'"),
+    ('$p = "a`"b""c" + \'d\'\'e\'\n', "$p", "a\"b\"cd'e"),
+    ("$c = @{ a = 1; b = @{ d = 'x' } }\n$c.e = 2\n$c['a'] = 3\n", "\"$($c.a)$($c.b.d)$($c['e']).y\"", "3x2.y"),
+    ("$env:P = 4\n$P = 3\n", '"$env:P-$P-${P}x-$($env:P).y"', "4-3-3x-4.y"),
+    ("$p = 3\nif ($p -eq 1) { $s = 1 } elseif ($p -gt 2 -and $p -lt 5) { $s = 4 } else { $s = 5 }\n", "$s", "4"),
+    ('switch ("XL") {\n  "sd" { $s = 1 }\n  "xl" { $s = 4; break }\n  default { $s = 5 }\n}\n', "$s", "4"),
+    ("$s = switch (2) { 1 { 'a' } default { 'b' } }\n", "$s", "b"),
+    ("$s = 0\nforeach ($i in 1..3) { $s += $i }\n2..1 | % { $s -= $_ }\n", "($s + 1)", "4"),
+    ("$r = 100\n$m = [Math]::Ceiling($r / 3 * 2)\n$m++\n", "$([Math]::Floor($m / 2))", "34"),
+    ("$d = 'C:\\m'\n", "(Join-Path -Path $d -ChildPath o)", "C:\\m\\o"),
+    ("$d = 'C:\\m'\n", '$d"\\img"', "C:\\m\\img"),
+    ("$d = '0'; $s = 1\nif ($d) { $s = 4 }\nif (0) { $s = 5 }\n", "$s", "4"),
+    ("param (\n [Parameter(Mandatory=$true)]\n [string]$c,\n [int]$s = 4\n)\n", "$s", "4"),
+    ('$h = @{ a = 1; b = $true }\n$l = @()\nforeach ($k in $h.Keys) { $l += "$k$($h[$k])" }\n', '"$l"', "a1 bTrue"),
+    ("$s = 4\n\"10\" -gt 9\nif ('10' -lt 9 -and 10 -gt '9' -and -not ('a' -ceq 'A')) { $s = 5 }\n", "$s", "5"),
+    ("$l = @(1, 2) + 3\n", "$($l.Count)$($l[-1])$($l -join '')", "33123"),
+    ('<# " { #>\n$s = 4 # "\n', "$s", "4"),
+    ("", "$PSScriptRoot\\x", ".\\x"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "written", "value"), POWERSHELL_VALUES)
+def test_values_of_powershell(text: str, written: str, value: str, tmp_path: Path) -> None:
+    found = read(tmp_path, f"{text}python train_network.py --training_comment {written} `\n --lowram", "a.ps1")
+    assert values(found) == {"training_comment": value, "lowram": True}
+    assert found.missing == ()
+
+
 LAUNCH = "accelerate launch train_network.py --unet_lr 1e-4 --seed "
 CONDITIONS = {
     "[ 1 -gt 3 ]": False, "[ 4 -ge 4 ]": True, "test 1 = 2": False, "[[ 1 == 2 || 3 == 3 ]]": True,
@@ -241,7 +271,9 @@ def test_blocks_of_batch_files(text: str, seed: int, tmp_path: Path) -> None:
         ("a.sh", "for i in $(seq 2); do S=$i; R=1; done\n"),
         ("a.sh", "case $X in a|b) S=3;; c) R=4;; esac\n"),
         ("a.ps1", "if (Test-Path x) { $S = 2 } else { $R = 3 }\n"),
-        ("a.ps1", "foreach ($i in 1..3) { $S = 7; $R = 1 }\n"),
+        ("a.ps1", "foreach ($i in Get-ChildItem) { $S = 7; $R = 1 }\n"),
+        ("a.ps1", "Get-ChildItem | ForEach-Object { $S = 7; $R = 1 }\n"),
+        ("a.ps1", "$S = 1\nif ($args[0]) { $S = $args[0]; $R = 1 }\n"),
         ("a.bat", 'if "%1"=="x" (\n set S=1\n) else (\n set R=2\n)\n'),
         ("a.bat", "if exist x (set S=1) else (set R=2)\n"),
         ("a.bat", "if errorlevel 1 (set S=1) else set R=2\n"),
@@ -292,6 +324,22 @@ def test_what_grows_without_end_is_refused(name: str, text: str, tmp_path: Path)
         read(tmp_path, f"{text}{LAUNCH}1\n", name)
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "line"),
+    [
+        ("a.ps1", "$S = 1\nif ($S) {\n" + LAUNCH, 2),
+        ("a.ps1", '$S = 1\n$T = "x\n' + LAUNCH, 2),
+        ("a.ps1", '$S = 1\n\n$T = @"\nx "@\n' + LAUNCH, 3),
+        ("a.bat", "set S=1\nif 1==1 (\n" + LAUNCH, 2),
+    ],
+)
+def test_a_block_without_an_end_is_named(name: str, text: str, line: int, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError) as caught:
+        read(tmp_path, f"{text}1\n", name)
+    assert caught.value.hint is not None
+    assert str(line) in str(caught.value.hint)
+
+
 def test_a_command_that_is_never_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(RecipeError) as caught:
         read(tmp_path, f"f() {{\n  S=1 }}\n{LAUNCH}1\n", "a.sh")
@@ -315,6 +363,19 @@ def test_a_command_that_is_never_run_is_named(tmp_path: Path) -> None:
         ("a.md", "It's so:\n```\npython train_network.py --seed 4\n```\nDon't.\n"),
         ("a.ps1", 'Start-Process python -ArgumentList "train_network.py", "--seed=4"\n'),
         ("a.ps1", 'iex "python train_network.py --seed 4"\n'),
+        ("a.ps1", '$a = @("train_network.py", "--seed", 4)\nStart-Process python $a -Wait -NoNewWindow\n'),
+        ("a.ps1", "$a = @(\n  '--lowram' # x\n  '--seed=4'\n)\n& accelerate launch `\n  train_network.py @a\n"),
+        ("a.ps1", '$exe = "python"\n$a = "train_network.py", "--seed", "4"\n& $exe @a\n'),
+        ("a.ps1", ("$l = New-Object System.Collections.ArrayList\n$null = $l.AddRange(@('--seed', 4))\n"
+            "& python train_network.py $l\n")),
+        ("a.ps1", "function Go($n, [int]$s = 8, [switch]$low) { python train_network.py --seed $s }\nGo -s 4 x -low\n"),
+        ("a.ps1", "function Go {\n [CmdletBinding()]\nparam($s=4)\n & { python train_network.py --seed $s }\n}\nGo\n"),
+        ("a.ps1", ("1..2 | ForEach-Object { if ($_ -eq 2) {\n"
+            "python train_network.py --seed $($_ * 2) 2>&1 | Tee-Object x } }\n")),
+        ("a.ps1", ('@"\nseed = 4\n"@ | Set-Content -Path c.toml -Encoding utf8\n'
+            "python train_network.py --config_file c.toml\n")),
+        ("a.ps1", "python train_network.py `\n  --seed=4 `\n  # --seed=5 `\n  --lowram\n"),
+        ("a.ps1", "cd x && python train_network.py --seed 4 --network_args betas=0.9,0.98 'a=b','c=d'\n"),
         ("a.bat", 'cmd /k "python train_network.py --seed 4"\n'),
     ],
 )  # fmt: skip

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from lorabake.exchange.shell.script import (
-    MAX_DEPTH,
     MAX_STEPS,
     Block,
     Branch,
@@ -18,8 +16,8 @@ from lorabake.exchange.shell.script import (
     Function,
     Loop,
     Node,
+    Scanner,
     Step,
-    check_script,
     refuse_size,
 )
 
@@ -113,22 +111,15 @@ class _UnclosedError(Exception):
     """A block, which starts in this line, has no end: bash would not run it."""
 
 
-@dataclass(slots=True)
-class Parser:
-    """Reads a script from its start. ``unclosed`` is the line of a block that has no end."""
+class Parser(Scanner):
+    """Reads a script from its start."""
 
-    text: str
-    at: int = 0
-    depth: int = 0
-    scanned: int = 0
-    read: int = 0
-    unclosed: int | None = None
-    lines: list[int] = field(default_factory=list[int])
-    waiting: list[Document] = field(default_factory=list[Document])
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.scanned = self.read = 0
+        self.waiting = list[Document]()
 
     def parse(self) -> list[Node]:
-        check_script(self.text)
-        self.lines = [each.start() for each in re.finditer("\n", self.text)]
         nodes = list[Node]()
         try:
             self._read_list((), nodes)
@@ -136,17 +127,8 @@ class Parser:
             self.unclosed = int(str(error))
         return nodes
 
-    def _find_line(self, at: int) -> int:
-        return bisect_right(self.lines, at - 1) + 1
-
-    def _match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
-        found = pattern.match(self.text, self.at)
-        if found is not None:
-            self.at = found.end()
-        return found
-
     def _skip_blank(self) -> None:
-        while self._match(_BLANK) or (not self.waiting and self._match(_CONTINUED)):
+        while self.match(_BLANK) or (not self.waiting and self.match(_CONTINUED)):
             pass
 
     def _skip_lines(self) -> None:
@@ -182,7 +164,7 @@ class Parser:
             self._skip_lines()
             if self.at >= len(self.text):
                 if until:
-                    raise _UnclosedError(self._find_line(start))
+                    raise _UnclosedError(self.find_line(start))
                 return nodes
             sign = _SEPARATOR.match(self.text, self.at)
             keyword = _KEYWORD.match(self.text, self.at)
@@ -219,7 +201,7 @@ class Parser:
 
     def _read_pipe(self) -> tuple[str, Node]:
         negated = ""
-        if self._match(re.compile(r"!\s+")):
+        if self.match(re.compile(r"!\s+")):
             negated = "!"
         nodes = [self._read_command()]
         while (sign := self._peek("||", "|&", "|")) in {"|", "|&"}:
@@ -229,13 +211,8 @@ class Parser:
         return negated, nodes[0] if len(nodes) == 1 else Block(nodes)
 
     def _read_command(self) -> Node:
-        self.depth += 1
-        if self.depth > MAX_DEPTH:
-            refuse_size()
-        try:
+        with self.nested():
             node = self._read_compound()
-        finally:
-            self.depth -= 1
         if node is None:
             return self._read_simple()
         self._skip_blank()
@@ -246,18 +223,18 @@ class Parser:
 
     def _read_compound(self) -> Node | None:  # noqa: PLR0911 - one for each kind of statement
         start = self.at
-        line = self._find_line(start)
-        if (total := self._match(_SUM)) is not None:
+        line = self.find_line(start)
+        if (total := self.match(_SUM)) is not None:
             names = re.findall(r"(\w+)\s*(?:[-+*/%]?=(?!=)|\+\+|--)", total[1])
             return Step(line, Test(total=total[1]), tuple(names))
         if self._peek("("):
             self.at += 1
             return Block(self._read_block(")"))
-        if (function := self._match(_FUNCTION)) is not None and (function[1] or function[2]) not in {"if", "while"}:
+        if (function := self.match(_FUNCTION)) is not None and (function[1] or function[2]) not in {"if", "while"}:
             self._skip_lines()
             return Function(function[1] or function[2], (), [self._read_command()])
         self.at = start
-        keyword = self._match(_KEYWORD)
+        keyword = self.match(_KEYWORD)
         match keyword[0] if keyword else "":
             case "{":
                 return Block(self._read_block("}"))
@@ -300,11 +277,11 @@ class Parser:
     def _read_loop(self) -> Node:
         start = self.at
         name, values = "", None
-        if self._match(_FOR_SUM) is None:
-            word = self._match(re.compile(r"(for|select)\s+(\w+)\s*")) or self._match(_KEYWORD)
+        if self.match(_FOR_SUM) is None:
+            word = self.match(re.compile(r"(for|select)\s+(\w+)\s*")) or self.match(_KEYWORD)
             name = word[2] if word is not None and word.re.groups else ""
             self._skip_lines()
-            if self._match(re.compile(r"in\b")):
+            if self.match(re.compile(r"in\b")):
                 values = self._read_words() if self.text.startswith("for", start) else None
         shown = self.text[start : self.at].strip()
         self._read_block("do")
@@ -319,37 +296,37 @@ class Parser:
     def _read_case(self) -> Node:
         subject = self._read_word()
         self._skip_lines()
-        self._match(re.compile(r"in\b"))
+        self.match(re.compile(r"in\b"))
         branches = list[Branch]()
         while True:
             self._skip_lines()
             start = self.at
             if self.at >= len(self.text):
-                raise _UnclosedError(self._find_line(start))
-            if self._match(re.compile(r"esac(?=[\s;&|)<>]|\Z)")):
+                raise _UnclosedError(self.find_line(start))
+            if self.match(re.compile(r"esac(?=[\s;&|)<>]|\Z)")):
                 return Choice(tuple(branches), expected=False)
-            self._match(re.compile(r"\("))
+            self.match(re.compile(r"\("))
             patterns = list[Word]()
             while word := self._read_word():
                 patterns.append(word)
-                self._match(re.compile(r"[ \t]*\|"))
-            self._match(re.compile(r"\)|."))
+                self.match(re.compile(r"[ \t]*\|"))
+            self.match(re.compile(r"\)|."))
             shown = f"case {show_word(subject)} in {self.text[start : self.at]}"
             body = self._read_list((";;", ";;&", ";&", "esac"), [])
-            self._match(re.compile(r";;&?|;&"))
+            self.match(re.compile(r";;&?|;&"))
             branches.append(Branch(Match(subject, tuple(patterns)), shown, body))
 
     def _read_test(self) -> tuple[Word, ...]:
         words = list[Word]()
         while True:
             self._skip_lines()
-            if self._match(re.compile(r"\]\]")) or self.at >= len(self.text):
+            if self.match(re.compile(r"\]\]")) or self.at >= len(self.text):
                 return tuple(words)
-            sign = self._match(re.compile(r"&&|\|\||[()<>;&|]"))
+            sign = self.match(re.compile(r"&&|\|\||[()<>;&|]"))
             words.append((Part("text", sign[0], quoted=False),) if sign else self._read_word())
 
     def _read_simple(self) -> Node:
-        line = self._find_line(self.at)
+        line = self.find_line(self.at)
         self.read += 1
         if self.read > MAX_STEPS:
             refuse_size()
@@ -390,13 +367,13 @@ class Parser:
             if word := self._read_word():
                 words.append(word)
             elif self.at >= len(self.text):
-                raise _UnclosedError(self._find_line(start))
+                raise _UnclosedError(self.find_line(start))
             else:
                 self.at += 1
 
     def _read_redirection(self) -> tuple[Document | None, Word]:
         """A here-document, or the file that the output goes to."""
-        sign = self._match(_REDIRECTION)
+        sign = self.match(_REDIRECTION)
         word = self._read_word()
         if sign is None or sign[1] not in {"<<", "<<-"}:
             return None, word if sign is not None and sign[1] in {">", ">|"} and not sign[0].startswith("2") else ()
@@ -412,7 +389,7 @@ class Parser:
 
     def _read_parts(self) -> Word:
         parts = list[Part]()
-        while self.at < len(self.text) and (piece := self._match(_PIECE)) is not None:
+        while self.at < len(self.text) and (piece := self.match(_PIECE)) is not None:
             if piece["double"] is not None:
                 parts += self._read_double()
             elif piece["escaped"] is not None:
@@ -429,7 +406,7 @@ class Parser:
     def _read_double(self) -> list[Part]:
         """After a quote, up to the next one; the quote alone if there is none."""
         start, parts = self.at, [Part("text", "", quoted=True)]
-        while self.at < len(self.text) and (piece := self._match(_QUOTED_PIECE)) is not None:
+        while self.at < len(self.text) and (piece := self.match(_QUOTED_PIECE)) is not None:
             self.scanned += 1
             if piece["escaped"] is not None:
                 parts.append(Part("text", piece["escaped"], quoted=True))
@@ -478,7 +455,7 @@ class Parser:
         """The parts of all the text, in which variables have their values, as between double quotes."""
         parts = list[Part]()
         while self.at < len(self.text):
-            if (piece := self._match(_QUOTED_PIECE)) is None:
+            if (piece := self.match(_QUOTED_PIECE)) is None:
                 parts.append(Part("text", '"', quoted=True))
                 self.at += 1
             elif piece["escaped"] is not None:

@@ -2,332 +2,466 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 from lorabake.exchange.convert import to_number
-from lorabake.exchange.shell.script import Value, refuse_size
-from lorabake.exchange.shell.statements import (
-    Branch,
-    Dialect,
-    ReadScript,
-    Statement,
-    expand,
-    split_statements,
+from lorabake.exchange.shell.powershell_syntax import Assignment, Call, Jump, Match, Parser
+from lorabake.exchange.shell.powershell_values import COMMA, Expression, Member
+from lorabake.exchange.shell.script import (
+    MAX_STEPS,
+    Function,
+    Loop,
+    Node,
+    Runner,
+    Status,
+    Step,
+    Value,
+    add_size,
+    check_size,
+    refuse_size,
+    split_words,
 )
 from lorabake.exchange.shell.sums import join_both, join_either, negate
 
-Variables = dict[str, str | list[str]]
-_POWERSHELL = Dialect(escape="`", separators="\n;|", blocks="{}", brackets="()[]")
-_ASSIGNMENT = re.compile(r"(?:\[\w+\]\s*)?\$(?:\w+:)?(\w+)\s*(\+?)=\s*(.*)", re.DOTALL)
-_ADD = re.compile(r"(?:\[void\]\s*)?\$(\w+)\.Add\((.*)\)", re.IGNORECASE | re.DOTALL)
-_BRANCH = re.compile(r"(?:\$(?:\w+:)?(\w+)\s*=\s*)?(if|elseif)\s*\((.*)\)", re.IGNORECASE | re.DOTALL)
-_VARIABLE = re.compile(r"\$\{(\w+)\}|\$\((?:\s*\$)(\w+)\s*\)|\$(?:env:)?(\w+)", re.IGNORECASE)
-_TOKEN = re.compile(r"""(?:`.|"(?:`.|""|[^"`])*"?|'(?:''|[^'])*'?|[^\s"'`])+""", re.DOTALL)
-_SIGN = re.compile(
-    r"""\s+|(?P<text>"(?:`.|""|[^"`])*"?|'(?:''|[^'])*'?)|(?P<sign>[()!]|-(?:and|or|not|c?eq|c?ne|[gl][te]|c?like)\b)"""
-    r"""|(?P<word>[^\s"'()!]+)|(?P<rest>.)""",
-    re.IGNORECASE | re.DOTALL,
-)
-_LOOP = re.compile(r"foreach\s*\(\s*\$(\w+)\s+in\s+(.*)\)", re.IGNORECASE | re.DOTALL)
-_SWITCH = re.compile(r"switch\s*\((.*)\)", re.IGNORECASE | re.DOTALL)
-_WHILE = re.compile(r"while\s*\((.*)\)", re.IGNORECASE | re.DOTALL)
-_FUNCTION = re.compile(r"function\s+([\w-]+).*", re.IGNORECASE | re.DOTALL)
-_RUN_ONCE = ("", "&", ".", "try", "finally", "do", "begin", "process", "end")
-_MAX_DEPTH = 8  # of functions that call one another
+_OWN_FOLDER = re.compile(r"split-path\b.*(?:myinvocation|pscommandpath)", re.IGNORECASE | re.DOTALL)
+_CONSTANTS = {"true": "True", "false": "False"}
+_ORDERS = {"eq": (0,), "ne": (-1, 1), "gt": (1,), "lt": (-1,), "ge": (0, 1), "le": (-1, 0)}
+_ROUNDED: dict[str, Callable[[float], float]] = {
+    "ceiling": math.ceil,
+    "floor": math.floor,
+    "round": round,
+    "truncate": math.trunc,
+    "abs": abs,
+}
+_SWITCHES = ("-wait", "-nonewwindow", "-passthru", "-verbose", "-force", "-nonewline", "-append")
 
 
-def read_powershell_commands(text: str, environment: Mapping[str, Value]) -> ReadScript:
+class _Plain(str):
+    """A number or a boolean, which differs from the same text in conditions and sums."""
+
+    __slots__ = ()
+
+
+class _Unknown(str):
+    """What only PowerShell knows, as it is written."""
+
+    __slots__ = ()
+
+
+def read_powershell_commands(text: str, variables: Mapping[str, Value]) -> Runner:
     """Every command in a branch that is taken. Functions are run where they are called."""
-    script = ReadScript({name.lower(): value for name, value in environment.items()})
-    statements = [each for each in split_statements(_remove_comments(text), _POWERSHELL) if each.text]
-    _PowerShell(script, statements).run(0, len(statements), 0)
+    parser = Parser(text)
+    script = _PowerShell({"psscriptroot": ".", **{name.lower(): value for name, value in variables.items()}})
+    script.run(parser.parse())
+    script.unclosed = parser.unclosed
     return script
 
 
-def _remove_comments(text: str) -> str:
-    """Without <# ... #>; lines keep their numbers."""
-    parts, at = list[str](), 0
-    while (start := text.find("<#", at)) >= 0 and (end := text.find("#>", start)) >= 0:
-        parts += [text[at:start], "\n" * text.count("\n", start, end)]
-        at = end + 2
-    return "".join([*parts, text[at:]])
+class _PowerShell(Runner):
+    """``tables`` are the variables with keys: each is a variable such as name.key."""
 
+    def __init__(self, variables: Mapping[str, Value]) -> None:
+        super().__init__(variables)
+        self.tables = set[str]()
 
-class _PowerShell:
-    """One script that is being read."""
+    def run_step(self, step: Step) -> Status:
+        match step.content:
+            case Assignment() as assignment:
+                self._assign(assignment)
+            case Call() as call:
+                self._run_command(step.line, call)
+            case Jump(how=how):
+                self.stop("return" if how == "return" else "exit")
+            case content:
+                self.evaluate(content)
+        return "expected"
 
-    def __init__(self, script: ReadScript, statements: Sequence[Statement]) -> None:
-        self.script = script
-        self.statements = statements
-        self.functions: dict[str, tuple[int, int]] = {}
-        self.ended = False
+    def _assign(self, assignment: Assignment) -> None:
+        name, operator, nodes = assignment
+        before = self.variables.get(name)
+        if operator == "?=" and before is not None and not isinstance(before, _Unknown):
+            return
+        content = nodes[0].content if len(nodes) == 1 and isinstance(nodes[0], Step) else None
+        if isinstance(content, Expression) and content.kind == "table":
+            self._forget(name)
+            self.tables.add(name.partition(".")[0])
+            for key, value in content.parts:
+                self._assign(Assignment(f"{name}.{key}", "=", value))
+            return
+        value = self._evaluate_all(nodes, "") if nodes or operator != "?=" else _Unknown("")
+        if operator == "+=":
+            value = value if before is None and name != "args" else self._add([] if before is None else before, value)
+        elif operator[0] in "-*/%":
+            value = _calculate("" if before is None else before, operator[0], value)
+        if isinstance(value, _Unknown) and "$" not in value:
+            value = _Unknown(f"${name}")
+        self._forget(name)
+        self.set_variable(name, value)
 
-    def run(self, start: int, end: int, depth: int) -> None:
-        at, last = start, None
-        while at < end and not self.ended:
-            line, text, _ = self.statements[at]
-            opens = at + 1 < end and self.statements[at + 1].text == "{"
-            if text == "}":
-                last = self.script.close()
-                at += 1
-            elif text == "{":
-                self.script.enter(holds=True, text="")
-                at += 1
-            elif opens:
-                at = self._open(text, at, last)
-            else:
-                self._run(line, text, depth)
-                at += 1
+    def _forget(self, name: str) -> None:
+        """What is under a variable with keys; it is one from now on if the name has a key."""
+        root, key, _ = name.partition(".")
+        for below in self._list_below(name) if root in self.tables else ():
+            self.variables.pop(f"{name}.{below}")
+        self.tables |= {root} if key else set()
 
-    def _open(self, text: str, at: int, last: Branch | None) -> int:
-        """A block with what stands before it; where its statements begin, or end if it is not run here."""
-        script, variables = self.script, self.script.variables
-        if (function := _FUNCTION.fullmatch(text)) is not None:
-            end = self._find_end(at + 1)
-            self.functions[function[1].lower()] = (at + 2, end)
-            return end + 1
-        if text.endswith("@") or re.fullmatch(r"\$\w+\s*=", text):  # a table, or commands kept in a variable
-            if (assigned := _ASSIGNMENT.fullmatch(text)) is not None and script.is_run():
-                script.set_variable(assigned[1].lower(), None)
-            return self._find_end(at + 1) + 1
-        branch = _BRANCH.fullmatch(text)
-        if last is not None and (text.lower() == "else" or (branch is not None and branch[2].lower() == "elseif")):
-            script.branches.append(last)
-            script.turn(True if branch is None else _Condition(branch[3], variables).read(), text)
-        elif branch is not None:
-            holds = _Condition(branch[3], variables).read()
-            script.enter(holds, text, target=(branch[1] or "").lower())
-        elif script.branches and script.branches[-1].kind == "case":
-            return self._open_arm(text, at)
-        elif (loop := _LOOP.fullmatch(text)) is not None:
-            self._open_loop(loop, text)
-        elif (switch := _SWITCH.fullmatch(text)) is not None:
-            subject = _to_text(switch[1], variables)
-            script.enter(holds=True, text=text, kind="case", target=subject)
-            script.branches[-1].done = False
-        elif (loop := _WHILE.fullmatch(text)) is not None:
-            script.enter(_Condition(loop[1], variables).read(), text)
-        else:
-            word = text.lower().partition("(")[0].strip().partition(" ")[0]
-            skipped = word in {"catch", "trap", "param"}
-            script.enter(False if skipped else True if text.lower() in _RUN_ONCE else None, text)
-        return at + 2
+    def _list_below(self, name: str) -> list[str]:
+        self.count(list(self.variables))
+        return [key[len(name) + 1 :] for key in self.variables if key.startswith(f"{name}.")]
 
-    def _open_arm(self, text: str, at: int) -> int:
-        """In a switch: a value with its commands."""
-        switch = self.script.branches[-1]
-        value = _to_text(text, self.script.variables)
-        unknown = "$" in switch.target or "$" in value
-        holds: bool | None = None if unknown else value.lower() == switch.target.lower()
-        if text.lower() == "default":
-            holds = not switch.done
-        switch.done = switch.done or holds is True
-        self.script.enter(holds, f"switch {switch.target}", taken=False)
-        return at + 2
-
-    def _open_loop(self, loop: re.Match[str], text: str) -> None:
-        """A loop over one value is run with it; over several, what it sets is in doubt."""
-        found = _evaluate(loop[2], self.script.variables)
-        items = found if isinstance(found, list) else [found]
-        certain = len(items) < 2 and not any("$" in item or "(" in item or ".." in item for item in items)
-        self.script.enter(bool(items) if certain else None, text)
-        if self.script.is_run():
-            self.script.variables.pop(loop[1].lower(), None)
-            if certain and items:
-                self.script.set_variable(loop[1].lower(), items[0])
-
-    def _find_end(self, at: int) -> int:
-        """The } of the { at a place."""
-        depth = 0
-        for number in range(at, len(self.statements)):
-            text = self.statements[number].text
-            depth += (text == "{") - (text == "}")
-            if depth == 0:
-                return number
-        return len(self.statements)
-
-    def _run(self, line: int, statement: str, depth: int) -> None:
-        script, variables = self.script, self.script.variables
-        target = script.branches[-1].target if script.branches and script.branches[-1].kind != "case" else ""
-        added, assigned = _ADD.fullmatch(statement), _ASSIGNMENT.fullmatch(statement)
-        sets_target = target and re.match(r"[\"'$\d]", statement)
-        if not script.is_run():
-            if named := added or assigned:
-                script.note(named[1].lower())
-            elif sets_target:
-                script.note(target)
-        elif added is not None:
-            before = variables.get(added[1].lower(), [])
-            items = before if isinstance(before, list) else [before]
-            script.set_variable(added[1].lower(), [*items, _to_text(added[2], variables)])
-        elif assigned is not None:
-            self._assign(assigned)
-        elif sets_target:
-            script.set_variable(target, _evaluate(statement, variables))
-        else:
-            self._run_command(line, statement, depth)
-
-    def _assign(self, assigned: re.Match[str]) -> None:
-        name, value = assigned[1].lower(), _evaluate(assigned[3], self.script.variables)
-        before = self.script.variables.get(name, [])
-        if assigned[2] and isinstance(before, list):
-            value = [*before, *(value if isinstance(value, list) else [value])]
-        elif assigned[2]:
-            value = f"{before}{value}"
-        self.script.set_variable(name, value)
-
-    def _run_command(self, line: int, statement: str, depth: int) -> None:
-        words = list(_list_words(statement.removeprefix("& "), self.script.variables))
+    def _run_command(self, line: int, call: Call) -> None:
+        groups = [self._list_words(word) for word in call.words]
+        words = [word for group in groups for word in group]
         name = words[0].lower() if words else ""
-        if name == "exit":
-            self.ended = self.script.is_sure()
-        elif name in self.functions:
-            if depth >= _MAX_DEPTH:
-                refuse_size()
-            self.run(*self.functions[name], depth + 1)
-        elif words:
-            self.script.add_command(line, words)
+        function = self.find_function(name)
+        if function is not None:
+            self._call(function, words[1:])
+            return
+        named, places = _read_named(call.words[1:], groups[1:])
+        if name in {"start-process", "start", "saps"}:
+            program = named.get("filepath") or places[:1]
+            arguments = named.get("argumentlist") or named.get("args") or places[0 if "filepath" in named else 1 :]
+            words = [*program, *split_words(" ".join(arguments))]
+        elif name in {"set-content", "out-file", "sc"}:
+            path = named.get("path") or named.get("filepath") or named.get("literalpath") or places
+            text = named.get("value") or ([self._to_text(call.input)] if call.input else places[1:])
+            if path and text:
+                self.written[path[0]] = "\n".join(text)
+        if words:
+            self.add_command(line, words)
 
-
-def _list_words(statement: str, variables: Variables) -> Iterator[str]:
-    """Arguments; a list alone is several of them."""
-    for token in _TOKEN.findall(statement):
-        whole = re.fullmatch(r"[@$](\w+)", token)
-        value = variables.get(whole[1].lower()) if whole else None
-        if isinstance(value, list):
-            yield from value
+    def _list_words(self, expression: Expression) -> list[str]:
+        """Of an argument; a list is several of them."""
+        value = self.evaluate(expression)
+        if not isinstance(value, list):
+            items = [f"$({value})"] if isinstance(value, _Unknown) and "$" not in value else [value]
+        elif expression.kind == "items" and re.match(r"[^\s\"'][^\s]*\Z", expression.written):
+            items = [",".join(value)]
         else:
-            yield from filter(None, [_to_text(token.removesuffix(","), variables)])  # of a list of several
+            items = value
+        self.count(items)
+        return [item for item in items if item]
 
+    def _call(self, function: Function, words: Sequence[str]) -> None:
+        values: dict[str, Value] = {name: _Unknown(f"${name}") for name in function.parameters}
+        free, rest, waiting = list(function.parameters), list[str](), ""
+        for word in words:
+            named, _, value = word[1:].lower().partition(":")
+            if word.startswith("-") and named in values:
+                values[named] = word.partition(":")[2] if value else _Plain("True")
+                free = [name for name in free if name != named]
+                waiting = "" if value else named
+            elif waiting:
+                values[waiting], waiting = word, ""
+            elif free:
+                values[free.pop(0)] = word
+            else:
+                rest.append(word)
+        self.call(function, {**values, "args": rest})
 
-def _evaluate(expression: str, variables: Variables) -> str | list[str]:
-    """A literal, a list of them, a variable, or a sum of texts."""
-    text = expression.strip()
-    if re.match(r"\[System\.Collections\.|\[\w+\[?\]?\]?@?\(?\s*\)?$|@\(\s*\)$|New-Object", text, re.IGNORECASE):
-        return []
-    if text.startswith("@(") and text.endswith(")"):
-        return [_to_text(item, variables) for item in _split_items(text[2:-1])]
-    items = _split_items(text)
-    if len(items) > 1:
-        return [_to_text(item, variables) for item in items]
-    if (whole := re.fullmatch(r"\$(\w+)", text)) is not None:
-        return variables.get(whole[1].lower(), text)
-    return _to_text(text, variables)
+    def answer(self, condition: Any) -> bool | None:
+        if not isinstance(condition, Match):
+            return _holds(self.evaluate(condition))
+        return _holds(_compare(self.evaluate(condition.subject), "eq", self.evaluate(condition.pattern)))
 
+    def list_values(self, loop: Loop) -> list[str] | None:
+        if loop.values is None:
+            return None
+        value = self.evaluate(loop.values)
+        items = value if isinstance(value, list) else [value] if value else []
+        return None if any(isinstance(item, _Unknown) for item in items) else items
 
-def _split_items(text: str) -> list[str]:
-    found = re.findall(r"""(?:"(?:`.|""|[^"`])*"|'(?:''|[^'])*'|[^,"'\n])+""", text)
-    return [item.strip() for item in found if item.strip()]
-
-
-def _to_text(token: str, variables: Variables) -> str:
-    """A word or a sum of texts without its quotes and with its variables."""
-    text = ""
-    for written in re.findall(r"""`.|"(?:`.|""|[^"`])*"?|'(?:''|[^'])*'?|[^"'`]+|.""", token.strip(), re.DOTALL):
-        part = _strip_sum(written)
-        if part.startswith("'"):
-            text += part.strip("'").replace("''", "'")
-        elif part.startswith("`"):
-            text += part[1:]
-        else:
-            inner = part[1:].removesuffix('"').replace('""', '"') if part.startswith('"') else part
-            text += re.sub(r"`(.)", r"\1", _expand(inner, variables))
-    return text
-
-
-def _strip_sum(text: str) -> str:
-    """Without the + that joins it to its neighbours."""
-    if (start := text.lstrip()).startswith("+"):
-        text = start[1:].lstrip()
-    end = text.rstrip()
-    return end[:-1].rstrip() if end.endswith("+") and end[:-1] != end[:-1].rstrip() else text
-
-
-def _expand(text: str, variables: Variables) -> str:
-    def fill(each: re.Match[str]) -> str:
-        name = (each[1] or each[2] or each[3]).lower()
-        if name in {"true", "false"}:
-            return name.capitalize()
-        value = variables.get(name, each[0])
+    def _to_text(self, expression: Expression) -> str:
+        value = self.evaluate(expression)
         return " ".join(value) if isinstance(value, list) else value
 
-    return expand(_VARIABLE, fill, text)
+    def evaluate(self, expression: Expression) -> Value:  # noqa: C901, PLR0911, PLR0912 - one for each kind
+        match expression.kind:
+            case "text" | "bare":
+                return str(expression.value)
+            case "number":
+                return _Plain(expression.value)
+            case "variable" | "splat":
+                return self._read_variable(expression)
+            case "string":
+                return self._join(expression)
+            case "items":
+                return self._flatten(self.evaluate(each) for each in expression.parts)
+            case "list":
+                value = self._evaluate_all(expression.value, expression.written)
+                return value if isinstance(value, list | _Unknown) else [value] if expression.value else []
+            case "group":
+                return self._evaluate_all(expression.value, expression.written)
+            case "chain":
+                return self._evaluate_chain(expression)
+            case "unary":
+                return self._evaluate_unary(expression)
+            case "cast":
+                return _cast(expression.value, self.evaluate(expression.parts[0]))
+            case "path":
+                return self._follow_path(expression)
+            case "static":
+                return self._call_static(expression)
+            case _:
+                return _Unknown(expression.written)
+
+    def _read_variable(self, expression: Expression) -> Value:
+        name = expression.value
+        if name in _CONSTANTS:
+            return _Plain(_CONSTANTS[name])
+        return "" if name == "null" else self.variables.get(name, _Unknown(expression.written))
+
+    def _join(self, expression: Expression) -> str:
+        parts, known, size = list[str](), True, 0
+        for part in expression.parts:
+            value = self.evaluate(part)
+            known = known and not isinstance(value, _Unknown)
+            parts.append(" ".join(value) if isinstance(value, list) else value)
+            size += len(parts[-1])
+            check_size(size)
+        return "".join(parts) if known else _Unknown("".join(parts))
+
+    def _flatten(self, values: Iterable[Value]) -> list[str]:
+        found, size = list[str](), 0
+        for value in values:
+            found += value if isinstance(value, list) else [value]
+            size = add_size(size, value)
+            check_size(size)
+        return found
+
+    def _evaluate_all(self, nodes: Sequence[Node], written: str) -> Value:
+        """What statements return: one value, or several as a list."""
+        values = list[Value]()
+        for node in nodes:
+            content = node.content if isinstance(node, Step) else None
+            if isinstance(content, Expression):
+                values.append(self.evaluate(content))
+                continue
+            self.run([node])
+            values.append(self._evaluate_command(content, written) if isinstance(content, Call) else _Unknown(written))
+        if len(values) == 1:
+            return values[0]
+        return self._flatten(values) if values else ""
+
+    def _evaluate_command(self, call: Call, written: str) -> Value:
+        shown = " ".join(word.written for word in call.words)
+        named, places = _read_named(call.words[1:], [self._list_words(word) for word in call.words[1:]])
+        match call.words[0].written.lower():
+            case "join-path":
+                parts = [*(named.get("path") or []), *(named.get("childpath") or []), *places]
+                return _Unknown(written) if len(parts) < 2 else "\\".join(part.rstrip("\\/") for part in parts)
+            case "new-object":
+                return [] if "list" in shown.lower() else _Unknown(written)
+            case _:
+                return "." if _OWN_FOLDER.search(shown) else _Unknown(written)
+
+    def _evaluate_chain(self, expression: Expression) -> Value:
+        first, *rest = expression.parts
+        value = self.evaluate(first)
+        if expression.value == COMMA:
+            return self._flatten([value, *(self.evaluate(part) for _, part in rest)])
+        for operator, part in rest:
+            other = self.evaluate(part)
+            match operator.lstrip("-"):
+                case "and":
+                    value = _to_plain(join_both(_holds(value), _holds(other)), expression.written)
+                case "or":
+                    value = _to_plain(join_either(_holds(value), _holds(other)), expression.written)
+                case "+":
+                    value = self._add(value, other)
+                case "" | "*" | "/" | "%":
+                    value = _calculate(value, operator, other)
+                case "..":
+                    value = _count_up(value, other, expression.written)
+                case name:
+                    value = _compare(value, name, other)
+            if isinstance(value, _Unknown) and operator not in {"+", "-and", "-or"}:
+                return _Unknown(expression.written)
+        return value
+
+    def _add(self, one: Value, two: Value) -> Value:
+        if isinstance(one, list):
+            return self._flatten([one, two])
+        if isinstance(two, list):
+            two = " ".join(two)
+        if isinstance(one, _Plain) and (total := _calculate(one, "+", two)) and not isinstance(total, _Unknown):
+            return total
+        text = f"{one}{two}"
+        check_size(len(text))
+        return _Unknown(text) if isinstance(one, _Unknown) or isinstance(two, _Unknown) else text
+
+    def _evaluate_unary(self, expression: Expression) -> Value:
+        value = self.evaluate(expression.parts[0])
+        match expression.value.lstrip("-") or "-":
+            case "!" | "not":
+                return _to_plain(negate(_holds(value)), expression.written)
+            case "-":
+                return _calculate(_Plain("0"), "-", value)
+            case ",":
+                return value if isinstance(value, list) else [value]
+            case _:
+                return value
+
+    def _follow_path(self, expression: Expression) -> Value:
+        base, members = expression.value, list(expression.parts)
+        name = base.value if base.kind == "variable" else ""
+        key, value = name, self.evaluate(base)
+        while name in self.tables and members:
+            step = members[0].name if members[0].name != "[" else self._to_text(members[0].arguments[0]).lower()
+            if f"{key}.{step}" not in self.variables and not self._list_below(f"{key}.{step}"):
+                break
+            key = f"{key}.{step}"
+            value = self.variables.get(key, _Unknown(expression.written))
+            members.pop(0)
+        if members and members[0].name == "keys" and (keys := self._list_below(key)):
+            return [each for each in keys if "." not in each]
+        for member in members:
+            if member.name in {"add", "addrange"} and name:
+                before = self.variables.get(key, [])
+                self.set_variable(key, self._flatten([before, *map(self.evaluate, member.arguments or ())]))
+                return ""
+            value = self._get_member(value, member)
+            if isinstance(value, _Unknown):
+                return _Unknown(expression.written)
+        return value
+
+    def _get_member(self, value: Value, member: Member) -> Value:
+        given = [self.evaluate(each) for each in member.arguments or ()]
+        texts = [each for each in given if isinstance(each, str) and not isinstance(each, _Unknown)]
+        unknown = _Unknown("?")
+        if isinstance(value, _Unknown) or len(texts) != len(given):
+            return unknown
+        if member.name in {"count", "length"}:
+            return _Plain(str(len(value) if isinstance(value, list) or member.name == "length" else 1))
+        if member.name == "[":
+            index = to_number(texts[0]) if texts else None
+            items = value if isinstance(value, list) else list(value)
+            return items[index] if isinstance(index, int) and -len(items) <= index < len(items) else unknown
+        return str(value) if member.name == "tostring" and not texts else unknown
+
+    def _call_static(self, expression: Expression) -> Value:
+        kind, _, name = expression.value.partition("::")
+        values = [self.evaluate(each) for each in expression.parts]
+        if name == "new":
+            return [] if "list" in kind else _Unknown(expression.written)
+        texts = [each for each in values if isinstance(each, str) and not isinstance(each, _Unknown)]
+        numbers = [number for number in map(to_number, texts) if number is not None]
+        if kind == "math" and name in _ROUNDED and len(numbers) == len(values) == 1:
+            return _show_number(_ROUNDED[name](numbers[0]))
+        return _Unknown(expression.written)
 
 
-class _Condition:
-    """A condition, read from left to right; the answer is None where only PowerShell knows it."""
-
-    def __init__(self, text: str, variables: Variables) -> None:
-        found = [each for each in _SIGN.finditer(text) if each.lastgroup is not None]
-        self.signs = [(each[0], each.lastgroup == "sign") for each in found][:200]
-        self.variables = variables
-
-    def read(self) -> bool | None:
-        holds = self._read_both()
-        while self._take("-or"):
-            holds = join_either(holds, self._read_both())
-        return holds
-
-    def _take(self, sign: str) -> bool:
-        if self.signs and self.signs[0] == (self.signs[0][0], True) and self.signs[0][0].lower() == sign:
-            self.signs.pop(0)
-            return True
-        return False
-
-    def _read_both(self) -> bool | None:
-        holds = self._read_one()
-        while self._take("-and"):
-            holds = join_both(holds, self._read_one())
-        return holds
-
-    def _read_one(self) -> bool | None:
-        if self._take("!") or self._take("-not"):
-            return negate(self._read_one())
-        if self._take("("):
-            holds = self.read()
-            self._take(")")
-            return holds
-        left = self._take_operand()
-        operator = self.signs[0][0].lower() if self.signs and self.signs[0][1] else ""
-        if not operator.startswith("-") or operator in {"-and", "-or", "-not"}:
-            return _holds(left)
-        self.signs.pop(0)
-        return _compare_values(left, operator.lstrip("-"), self._take_operand())
-
-    def _take_operand(self) -> str | list[str] | None:
-        parts = list[str]()
-        while self.signs and not self.signs[0][1]:
-            parts.append(self.signs.pop(0)[0])
-        if len(parts) != 1:  # a command, or a sum
-            return None
-        if parts[0].lower() in {"$null", "$true", "$false"}:
-            return {"$null": "", "$true": "True", "$false": "False"}[parts[0].lower()]
-        found = _evaluate(parts[0], self.variables)
-        is_text = parts[0].startswith(("'", '"', "$")) or to_number(parts[0]) is not None
-        unknown = not isinstance(found, list) and ("$" in found or not is_text)
-        return None if unknown and not parts[0].startswith("'") else found
+def _read_named(words: Sequence[Expression], values: Sequence[list[str]]) -> tuple[dict[str, list[str]], list[str]]:
+    """-Name with the argument that follows it, and what has no name."""
+    named, places, name = dict[str, list[str]](), list[str](), ""
+    for word, value in zip(words, values, strict=True):
+        if word.kind == "text" and re.fullmatch(r"-[A-Za-z]+", word.written):
+            name = "" if word.written.lower() in _SWITCHES else word.written[1:].lower()
+        elif name:
+            named[name], name = value, ""
+        else:
+            places += value
+    return named, places
 
 
-def _holds(value: str | list[str] | None) -> bool | None:
-    return None if value is None else value not in ("", "0", "False", [])
+def _holds(value: Value) -> bool | None:
+    if isinstance(value, list):
+        answers = [_holds(item) for item in value]
+        return None if None in answers else len(value) > 1 or any(answers)
+    if isinstance(value, _Plain):
+        number = to_number(value)
+        return value != "False" if number is None else number != 0
+    return None if isinstance(value, _Unknown) else bool(value)
 
 
-def _compare_values(left: str | list[str] | None, operator: str, right: str | list[str] | None) -> bool | None:
-    if not isinstance(left, str) or not isinstance(right, str):
-        return None
-    one, two = left.strip().lower(), right.strip().lower()
-    if operator.endswith("like"):
-        return fnmatchcase(one, two)
-    return _compare(one, operator.removeprefix("c"), two)
+def _to_plain(holds: bool | None, written: str) -> str:
+    return _Unknown(written) if holds is None else _Plain(holds)
 
 
-def _compare(left: str, operator: str, right: str) -> bool:
-    numbers = [to_number(text) for text in (left, right)]
-    if None not in numbers:
-        one, two = (float(number or 0) for number in numbers)
-        order = (one > two) - (one < two)
+def _show_number(number: float) -> str:
+    return _Plain(int(number) if abs(number) < 1 << 53 and float(number).is_integer() else number)
+
+
+def _calculate(one: Value, operator: str, two: Value) -> Value:  # noqa: PLR0911 - one for each operator
+    """A sum with numbers; a text or a list is repeated."""
+    unknown = _Unknown("?")
+    if isinstance(one, _Unknown) or isinstance(two, _Unknown | list):
+        return unknown
+    right = to_number(two) if two.strip() else 0
+    if operator == "*" and not isinstance(one, _Plain) and isinstance(right, int):
+        check_size(len(one) * max(right, 0))
+        return one * right
+    left = None if isinstance(one, list) else to_number(one) if one.strip() else 0
+    if left is None or right is None:
+        return unknown
+    match operator:
+        case "+":
+            return _show_number(left + right)
+        case "-":
+            return _show_number(left - right)
+        case "*":
+            return _show_number(left * right)
+        case _ if not right:
+            return unknown
+        case "/":
+            return _show_number(left / right)
+        case _:
+            return _show_number(math.fmod(left, right))
+
+
+def _count_up(one: Value, two: Value, written: str) -> Value:
+    ends = [to_number(each) if isinstance(each, str) else None for each in (one, two)]
+    if not isinstance(ends[0], int) or not isinstance(ends[1], int):
+        return _Unknown(written)
+    if abs(ends[0] - ends[1]) > MAX_STEPS:
+        refuse_size()
+    step = 1 if ends[0] <= ends[1] else -1
+    return [_Plain(number) for number in range(ends[0], ends[1] + step, step)]
+
+
+def _cast(kind: str, value: Value) -> Value:
+    number = to_number(value) if isinstance(value, str) else None
+    if isinstance(value, _Unknown):
+        return value
+    if kind in {"int", "long", "float", "double"} and number is not None:
+        return _show_number(round(number) if kind in {"int", "long"} else number)
+    if kind == "string":
+        return " ".join(value) if isinstance(value, list) else str(value)
+    if kind in {"bool", "switch"}:
+        return _Plain(bool(_holds(value)))
+    return [value] if kind.endswith(("[]", "array")) and isinstance(value, str) else value
+
+
+def _compare(one: Value, operator: str, two: Value) -> Value:  # noqa: PLR0911 - one for each operator
+    """An operator between two values that has a name."""
+    unknown = _Unknown("?")
+    if any(
+        isinstance(item, _Unknown) for value in (one, two) for item in (value if isinstance(value, list) else [value])
+    ):
+        return unknown
+    base = operator[1:] if operator[0] in "ci" and operator not in {"contains", "in"} else operator
+    if base in {"contains", "notcontains", "in", "notin"}:
+        items, wanted = (one, two) if "contains" in base else (two, one)
+        items = items if isinstance(items, list) else [items]
+        return _Plain((str(wanted).lower() in [each.lower() for each in items]) != base.startswith("not"))
+    if base == "join":
+        text = (two if isinstance(two, str) else "").join(one)
+        check_size(len(text))
+        return text
+    if isinstance(one, list) or isinstance(two, list):
+        return unknown
+    left, right = (one, two) if operator == f"c{base}" else (one.lower(), two.lower())
+    if base in {"like", "notlike"}:
+        return _Plain(fnmatchcase(left, right) != (base == "notlike"))
+    if base not in _ORDERS:
+        return unknown
+    numbers = to_number(one), to_number(two)
+    if isinstance(one, _Plain) and numbers[0] is not None and numbers[1] is not None:
+        order = (numbers[0] > numbers[1]) - (numbers[0] < numbers[1])
     else:
         order = (left > right) - (left < right)
-    return order in {"eq": (0,), "ne": (-1, 1), "gt": (1,), "lt": (-1,), "ge": (0, 1), "le": (-1, 0)}[operator]
+    return _Plain(order in _ORDERS[base])

@@ -16,7 +16,6 @@ from lorabake.exchange.shell.bash import read_bash_commands
 from lorabake.exchange.shell.batch import read_batch_commands
 from lorabake.exchange.shell.powershell import read_powershell_commands
 from lorabake.exchange.shell.script import Runner, Value
-from lorabake.exchange.shell.statements import ReadScript
 from lorabake.recipe.foreign import decode_text
 from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.import_report import ImportedKey
@@ -44,7 +43,7 @@ _UNSET = re.compile(
     re.IGNORECASE,
 )
 _NOT_COMPUTED = msg("only a shell can tell what this becomes")
-ReadText = Callable[[str, Mapping[str, Value]], ReadScript | Runner]
+ReadText = Callable[[str, Mapping[str, Value]], Runner]
 _PROGRAM = msg("sd-scripts' command line")
 
 
@@ -67,7 +66,7 @@ def read_shell(source: Source) -> ForeignConfig:
     environment: dict[str, Value] = {"HOME": source.home} if source.home else {}
     script = read(text, environment)
     launches = list(_list_launches(script, read, _MAX_NESTED))
-    launch = _choose(launches, source, text, script.unclosed if isinstance(script, Runner) else None)
+    launch = _choose(launches, source, text, script.unclosed)
     source = replace(source, written={re.split(r"[\\/]", name)[-1]: text for name, text in script.written.items()})
     found = read_arguments(launch.words)
     config = ForeignConfig(
@@ -112,7 +111,7 @@ def _find_dialect(text: str, suffix: str) -> ReadText:
     )
 
 
-def _list_launches(script: ReadScript | Runner, read: ReadText, depth: int) -> Iterator[Launch]:
+def _list_launches(script: Runner, read: ReadText, depth: int) -> Iterator[Launch]:
     """Of the commands, and of those that are an argument of another one, as of ``bash -c``."""
     for line, words in script.commands:
         if not words or words[0].lower() in _PRINTING:

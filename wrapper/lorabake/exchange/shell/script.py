@@ -118,8 +118,10 @@ class Scanner:
         self.depth += 1
         if self.depth > MAX_DEPTH:
             refuse_size()
-        yield
-        self.depth -= 1
+        try:
+            yield
+        finally:
+            self.depth -= 1
 
 
 class Runner(ABC):

@@ -1,0 +1,383 @@
+"""The statements of a PowerShell script."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from lorabake.exchange.shell.powershell_values import (
+    BARE,
+    COMMA,
+    ESCAPES,
+    NUMBER,
+    Expression,
+    ExpressionParser,
+    UnclosedError,
+)
+from lorabake.exchange.shell.script import (
+    MAX_STEPS,
+    Block,
+    Branch,
+    Chain,
+    Choice,
+    Function,
+    Loop,
+    Node,
+    Step,
+    check_size,
+    list_scripts_of,
+    refuse_size,
+)
+
+# A line that starts with an option continues the one above, as in documents that leave the sign for it out.
+_CONTINUED = re.compile(r"\n(?:[ \t]*\#[^\n]*\n){0,20}(?=[ \t]*--[A-Za-z])")
+_KEYWORD = re.compile(
+    r"(if|foreach|for|while|switch|do|function|filter|param|try|trap|return|exit|throw|break|continue|begin|process|end"
+    r"|class|enum)(?![\w.\\/:-])",
+    re.IGNORECASE,
+)
+_ELSE = re.compile(r"(else\s*if|else)\b", re.IGNORECASE)
+_TARGET = re.compile(
+    r"(?:\[[\w.\[\]]+\]\s*)*\$\{?(?:(env:)|(?:global|script|local|private):)?(\w+)\}?"
+    r"""((?:\.\w+|\[(?:"[^"$\n]*"|'[^'\n]*'|\d+)\])*)[ \t]*(\+\+|--|[-+*/%]?=(?!=))""",
+    re.IGNORECASE,
+)
+_DECLARATION = re.compile(r"\[\w+\([^\]\n]*\)\]")
+_PARAMETER = re.compile(r"\$(\w+)\s*(=)?")
+_ATTRIBUTE = re.compile(r"""\[((?:[^\[\]"']|\[[^\[\]]*\]|"[^"\n]*"|'[^'\n]*')*)\]""")
+_STARTS_EXPRESSION = re.compile(r"""["'(\[{!$@+,]|-(?![\w-]+)|-not\b|-\d""", re.IGNORECASE)
+_CLOSING = re.compile(r"[)}\]]+")
+_REDIRECTION = re.compile(r"[\d*]?>{1,2}(?:&\d)?")
+_UNEXPECTED = re.compile(r"\$args\b|\$LASTEXITCODE\s+-ne\b|(?:!|-not\b)\s*\(*\s*\$\?", re.IGNORECASE)
+
+
+class Assignment(NamedTuple):
+    """``operator`` is ?= for a parameter with a default."""
+
+    name: str
+    operator: str
+    value: list[Node]
+
+
+class Call(NamedTuple):
+    """A command; ``input`` is a value that goes into it."""
+
+    words: tuple[Expression, ...]
+    input: Expression | None = None
+
+
+class Jump(NamedTuple):
+    how: str
+
+
+class Match(NamedTuple):
+    """An arm of a switch."""
+
+    subject: Expression
+    pattern: Expression
+
+
+class Parser(ExpressionParser):
+    """Reads a script from its start."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.read = 0
+
+    def parse(self) -> list[Node]:
+        try:
+            return self.read_list("")
+        except UnclosedError as error:
+            self.unclosed = int(str(error))
+            return []
+
+    def read_list(self, end: str) -> list[Node]:
+        """Statements up to a bracket, which is read, too."""
+        start, nodes = self.at, list[Node]()
+        with self.nested():
+            while True:
+                self.skip(";\n")
+                if self.at >= len(self.text):
+                    return nodes if not end else self.refuse(start - 1)
+                if end and self.starts(end):
+                    self.at += 1
+                    return nodes
+                if self.match(_CLOSING):
+                    if end:
+                        self.refuse(start - 1)
+                    continue
+                before = self.at
+                nodes += self._read_statement()
+                self.at += self.at == before
+                self.read += 1
+                if self.read > MAX_STEPS:
+                    refuse_size()
+
+    def _read_block(self) -> list[Node]:
+        self.skip("\n")
+        if not self.starts("{"):
+            return []
+        self.at += 1
+        return self.read_list("}")
+
+    def _read_statement(self) -> list[Node]:  # noqa: C901, PLR0911, PLR0912 - one for each kind
+        if self.match(_DECLARATION):
+            return []
+        start, line = self.at, self.find_line(self.at)
+        keyword = self.match(_KEYWORD)
+        match keyword[1].lower() if keyword else "":
+            case "if":
+                return [self._read_if(start)]
+            case "foreach" | "for" | "while" as word:
+                return self._read_loop(word, start)
+            case "switch":
+                return [self._read_switch(start)]
+            case "function" | "filter":
+                return [self._read_function()]
+            case "param":
+                return list(self._read_parameters())
+            case "do" | "begin" | "process" | "end":
+                body = self._read_block()
+                if self._look_for(re.compile(r"(?:while|until)\b", re.IGNORECASE)):
+                    self.read_group()
+                return [Block(body)]
+            case "try":
+                return self._read_try()
+            case "trap" | "class" | "enum":
+                self.match(re.compile(r"[^{\n]*"))
+                self._read_block()
+                return []
+            case "return" | "exit" | "throw" as word:
+                self.skip()
+                value = [] if self.at >= len(self.text) or self.text[self.at] in ";\n)}" else self._read_pipeline()
+                return [*value, Step(line, Jump(word))]
+            case "break" | "continue":
+                return []
+            case _:
+                return self.read_assignment()
+
+    def _look_for(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        """A word after a block; nothing is read if it is another one."""
+        start = self.at
+        self.skip("\n")
+        found = self.match(pattern)
+        if found is None:
+            self.at = start
+        return found
+
+    def _read_if(self, start: int) -> Node:
+        branches = list[Branch]()
+        while True:
+            condition = self.read_group()
+            shown = self.text[start : self.at]
+            branches.append(Branch(condition, shown, self._read_block()))
+            found = self._look_for(_ELSE)
+            if found is None or found[1].lower() == "else":
+                break
+            start = found.start()
+        if found is not None:
+            branches.append(Branch(None, "", self._read_block()))
+        return Choice(tuple(branches), expected=_UNEXPECTED.search(branches[0].shown) is None)
+
+    def _read_loop(self, word: str, start: int) -> list[Node]:
+        if word != "foreach":
+            condition = self.read_group()
+            shown = self.text[start : self.at]
+            body = self._read_block()
+            if word == "while":
+                return [Choice((Branch(condition, shown, body),))]
+            first = condition.value[0] if condition.value else None
+            name = first.content.name if isinstance(first, Step) and isinstance(first.content, Assignment) else "_"
+            return [Loop(name, None, shown, body)]
+        self.skip("\n")
+        head = self.match(re.compile(r"\(\s*\$(\w+)\s+in\s+", re.IGNORECASE))
+        if head is None:
+            return []
+        nodes = self.read_list(")")
+        shown = self.text[start : self.at]
+        values = Expression("group", shown, nodes)
+        return [Loop(head[1].lower(), values, shown, self._read_block())]
+
+    def _read_switch(self, start: int) -> Node:
+        self.skip()
+        while self.match(re.compile(r"-\w+\s*")):
+            pass
+        subject = self.read_group()
+        shown, branches, default = self.text[start : self.at], list[Branch](), list[Branch]()
+        self.skip("\n")
+        self.at += self.starts("{")
+        while True:
+            self.skip(";\n")
+            if self.at >= len(self.text):
+                self.refuse(start)
+            if self.starts("}"):
+                self.at += 1
+                return Choice((*branches, *default), expected=False)
+            before = self.at
+            pattern = self.read_primary()
+            if pattern.written.lower() == "default":
+                default = [Branch(None, "", self._read_block())]
+            else:
+                branches.append(Branch(Match(subject, pattern), shown, self._read_block()))
+            self.at += self.at == before
+
+    def _read_function(self) -> Node:
+        self.skip()
+        name = self.match(re.compile(r"(?:\w+:)?([\w-]+)"))
+        self.skip("\n")
+        given = list(self._read_parameters()) if self.starts("(") else []
+        body = [*given, *self._read_block()]
+        parameters = [
+            each.content.name
+            for each in body
+            if isinstance(each, Step) and isinstance(each.content, Assignment) and each.content.operator == "?="
+        ]
+        return Function(name[1].lower() if name else "", tuple(parameters), body)
+
+    def _read_parameters(self) -> Iterator[Step]:
+        self.skip("\n")
+        start = self.at
+        self.at += self.starts("(")
+        while True:
+            self.skip(",\n")
+            if self.at >= len(self.text):
+                self.refuse(start)
+            if self.starts(")"):
+                self.at += 1
+                return
+            attribute = self.match(_ATTRIBUTE)
+            if attribute is not None:
+                continue
+            line, found = self.find_line(self.at), self.match(_PARAMETER)
+            if found is None:
+                self.refuse(start)
+            value: list[Node] = []
+            if found[2]:
+                self.skip("\n")
+                value = [Step(line, self.read_expression(COMMA))]
+            yield Step(line, Assignment(found[1].lower(), "?=", value))
+
+    def _read_try(self) -> list[Node]:
+        nodes: list[Node] = [Block(self._read_block())]
+        while found := self._look_for(re.compile(r"(catch|finally)\b", re.IGNORECASE)):
+            self.match(re.compile(r"[^{\n]*"))
+            body = self._read_block()
+            nodes += [Block(body)] if found[1].lower() == "finally" else []
+        return nodes
+
+    def read_assignment(self) -> list[Node]:
+        line, found = self.find_line(self.at), self.match(_TARGET)
+        if found is None:
+            return self._read_pipeline()
+        keys = re.findall(r"\.(\w+)|\[[\"']?([^\"'\]]+)", found[3])
+        name = ".".join([f"{found[1] or ''}{found[2]}", *(one or two for one, two in keys)]).lower()
+        names = (found[2].lower(),)
+        if found[4] in {"++", "--"}:
+            value: list[Node] = [Step(line, Expression("number", "1", "1"))]
+            return [Step(line, Assignment(name, f"{found[4][0]}=", value), names)]
+        self.skip("\n")
+        if _KEYWORD.match(self.text, self.at):
+            before, self.target = self.target, name
+            nodes = self._read_statement()
+            self.target = before
+            return nodes
+        return [Step(line, Assignment(name, found[4], self.read_assignment()), names)]
+
+    def _read_pipeline(self) -> list[Node]:
+        start, nodes = self.at, list[Node]()
+        source: Expression | None = None
+        while True:
+            line = self.find_line(self.at)
+            if _STARTS_EXPRESSION.match(self.text, self.at) or NUMBER.match(self.text, self.at):
+                source = self.read_expression()
+                names = re.findall(r"\$(\w+)\.(?:add|addrange|insert|remove)\(", source.written.lower())
+                content = Assignment(self.target, "=", [Step(line, source)]) if self.target else source
+                nodes.append(Step(line, content, tuple(names) or ((self.target,) if self.target else ())))
+            else:
+                nodes += self._read_command(source)
+                source = None
+            self.skip()
+            if (joint := self.text[self.at : self.at + 2]) in {"&&", "||"}:
+                self.at += 2
+                self.skip("\n")
+                return [Chain((("", Block(nodes)), (joint, Block(self._read_pipeline()))), self.text[start : self.at])]
+            if not self.starts("|"):
+                return nodes
+            self.at += 1
+            self.skip("\n")
+
+    def _read_command(self, source: Expression | None) -> list[Node]:
+        start, line = self.at, self.find_line(self.at)
+        words, blocks = list[Expression](), list[list[Node]]()
+        called = self.match(re.compile(r"[&.](?=[\s\"'$({])"))
+        while True:
+            self.skip()
+            while self.match(_CONTINUED):
+                self.skip()
+            if self.starts("{"):
+                self.at += 1
+                blocks.append(self.read_list("}"))
+            elif word := self._read_word():
+                words.append(word)
+            else:
+                break
+        if called and not words:
+            return [Block(block) for block in blocks]
+        name = words[0].written.lower() if words else ""
+        shown = self.text[start : self.at].partition("{")[0].strip()
+        if name in {"%", "foreach", "foreach-object"}:
+            return [Loop("_", source, shown, block) for block in blocks]
+        names = list_scripts_of(word.written.strip("\"'") for word in words)
+        loops = [Loop("_", None, shown, block) for block in blocks]
+        return [*([Step(line, Call(tuple(words), source), tuple(names))] if words else []), *loops]
+
+    def _read_word(self) -> Expression | None:
+        """An argument, or several with commas; None where there is none."""
+        start, items = self.at, list[Expression]()
+        while True:
+            item = self._read_item()
+            if item is None:
+                break
+            items.append(item)
+            end = self.at
+            self.skip()
+            if not self.starts(","):
+                self.at = end
+                break
+            self.at += 1
+            self.skip("\n")
+        if len(items) < 2:
+            return items[0] if items else None
+        return Expression("items", self.text[start : self.at], None, tuple(items))
+
+    def _read_item(self) -> Expression | None:  # noqa: C901 - one for each kind
+        start, parts = self.at, list[Expression]()
+        if found := self.match(_REDIRECTION):
+            return Expression("text", found[0], found[0])
+        if found := self.match(re.compile(r"@(\w+)")):
+            return Expression("splat", found[0], found[1].lower())
+        if self.starts("(") or self.starts('@"') or self.starts("@'"):
+            return self.read_primary()
+        while self.at < len(self.text):
+            check_size(self.at - start)
+            if found := self.match(BARE):
+                parts.append(Expression("text", found[0], found[0]))
+            elif found := self.match(re.compile(r"`(.)", re.DOTALL)):
+                parts.append(Expression("text", found[0], ESCAPES.get(found[1], found[1])))
+            elif self.text[self.at] in "\"'":
+                parts.append(self.read_string())
+            elif self.starts("$"):
+                parts.append(self.read_primary() if not parts else self.read_variable())
+            elif self.text[self.at] in "({" and parts and parts[-1].value == "@":
+                parts.pop()
+                self.at -= 1
+                return self.read_primary()
+            elif self.starts("&") and not self.starts("&&"):
+                self.at += 1
+                break
+            else:
+                break
+        if len(parts) < 2:
+            return parts[0] if parts else None
+        return Expression("string", self.text[start : self.at], None, tuple(parts))
