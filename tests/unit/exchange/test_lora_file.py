@@ -66,15 +66,33 @@ def folder_run(**more: Any) -> dict[str, Any]:
 def test_every_key_is_reported(tmp_path: Path, made: Callable[[], dict[str, Any]]) -> None:
     given = made() | {"ss_never_seen": "1", "mine": "2"}
     config = read(write(tmp_path / "lum.safetensors", SMALL, given))
-    tables = [config.options, config.launch]
-    for dataset in config.datasets:
-        tables += [dataset.options, *(subset.options for subset in dataset.subsets)]
-    used = {key for table in tables for option in table.values() for key in option.keys}
     lines = {line.key: line.fate for line in config.keys}
-    assert used - {TENSORS} | lines.keys() == {*given, "sshs_model_hash"}
+    assert list_used_keys(config) - {TENSORS} | lines.keys() == {*given, "sshs_model_hash"}
     assert lines["ss_never_seen"] == lines["mine"] == "unknown"
     assert {lines[key] for key in ("ss_steps", "ss_epoch", "ss_new_sd_model_hash", "sshs_model_hash")} == {"result"}
     assert not config.complete
+
+
+def list_used_keys(config: ForeignConfig) -> set[str]:
+    tables = [config.options, config.launch]
+    for dataset in config.datasets:
+        tables += [dataset.options, *(subset.options for subset in dataset.subsets)]
+    return {key for table in tables for option in table.values() for key in option.keys}
+
+
+@pytest.mark.parametrize("value", ["", "None", "{}", "[]", "0", "x"])
+@pytest.mark.parametrize("made", [metadata, folder_run])
+def test_every_key_is_reported_whatever_it_has(tmp_path: Path, made: Callable[[], dict[str, Any]], value: str) -> None:
+    for changed in made():
+        given = made() | {changed: value}
+        config = read(write(tmp_path / "lum.safetensors", SMALL, given))
+        found = list_used_keys(config) | {line.key for line in config.keys}
+        assert given.keys() - found == set(), changed
+
+
+def test_settings_of_all_folders_stay_where_no_folder_is_known(tmp_path: Path) -> None:
+    (dataset,) = read(write(tmp_path / "lum.safetensors", SMALL, folder_run(ss_dataset_dirs="{}"))).datasets
+    assert values(dataset.subsets[0].options)["keep_tokens"] == 1
 
 
 def test_a_dataset_configuration(tmp_path: Path) -> None:
@@ -116,25 +134,6 @@ def test_dropout_of_a_dataset_configuration_is_unknown(tmp_path: Path) -> None:
     assert "caption_dropout_rate" not in config.options
     assert values(config.options)["caption_tag_dropout_rate"] == 0.2
     assert any("captions.caption_dropout_rate" in line.key for line in config.missing)
-
-
-@pytest.mark.parametrize(
-    ("tags", "count", "token"),
-    [
-        ({"lum": 15, "sky": 3}, 15, "lum"),
-        ({"sky": 3, "lum": 15}, 15, None),
-        ({"1girl": 15, "sky": 3}, 15, None),
-        ({"lum": 14}, 15, None),
-        ({"lum": 1}, 1, None),
-    ],
-)
-def test_the_first_tag_of_all_captions_may_be_the_token(
-    tmp_path: Path, tags: dict[str, int], count: int, token: str | None
-) -> None:
-    subset = {"image_dir": "pics", "img_count": count, "num_repeats": 1, "class_tokens": None, "is_reg": False}
-    given = metadata(ss_datasets=[{"subsets": [subset]}], ss_tag_frequency={"pics": tags})
-    (dataset,) = read(write(tmp_path / "lum.safetensors", SMALL, given)).datasets
-    assert values(dataset.subsets[0].options).get("class_tokens") == token
 
 
 @pytest.mark.parametrize(
@@ -233,6 +232,9 @@ def test_ai_toolkit(tmp_path: Path) -> None:
     assert values(config.options)["max_train_steps"] == 1500
     assert config.options["max_train_steps"].repair is not None
     assert "train" in {line.key for line in config.missing}
+    (subset,) = config.datasets[0].subsets
+    assert values(subset.options)["class_tokens"] == "lum"
+    assert "ss_tag_frequency" not in {line.key for line in config.keys}
 
 
 def test_the_configuration_of_onetrainer_is_imported_and_opens_nothing(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from lorabake.exchange.trained import (
 from lorabake.planning.settings_network import CONVOLUTION_ALGORITHMS
 from lorabake.planning.settings_optimizer import ADAM_ARGUMENTS, ADAPTIVE_ARGUMENTS, TAKE_ADAPTIVE_ARGUMENTS
 from lorabake_schemas.base import OptionValue
+from lorabake_schemas.guide.caption_settings import NO_CAPTION_EXTENSION
 from lorabake_schemas.guide.rules.extra_options import find_refusal
 from lorabake_schemas.messages import msg
 from lorabake_schemas.recipe import OTHER_PLACES, Concept, Regularization
@@ -441,7 +442,9 @@ def _put_folder(draft: Draft, path: KeyPath, folder: Folder, *, own_size: bool, 
             draft.put((*path, name), FOLDER_DEFAULTS[name])
     for name, found in values.items():
         key = FOLDER_KEYS.get(name, name)
-        if key in model.model_fields and key not in {"images", "resolution", "token", "class_", "captions", "tags"}:
+        if name == "caption_extension" and found.value == NO_CAPTION_EXTENSION and not folder.is_reg:
+            draft.put((*path, "captions"), "none", found.given)
+        elif key in model.model_fields and key not in {"images", "resolution", "token", "class_", "captions", "tags"}:
             draft.put((*path, key), found.value, found.given)
 
 

@@ -6,15 +6,18 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path, PureWindowsPath
+from typing import NamedTuple
 
 from lorabake.exchange.convert import show_value
 from lorabake.exchange.draft import PLACEHOLDER_IMAGES
-from lorabake.exchange.foreign import ForeignConfig, ForeignDataset, ForeignSubset, Given, Source
+from lorabake.exchange.foreign import CountedImages, ForeignConfig, ForeignDataset, ForeignSubset, Given, Source
+from lorabake.inputs.folders import list_folder, list_image_folders
+from lorabake.inputs.image_tree import TREE_DEPTH
 from lorabake.util.files import is_folder
 from lorabake_schemas.base import OptionValue
-from lorabake_schemas.dataset import parse_repeat_folder
+from lorabake_schemas.dataset import CAPTION_EXTENSION, parse_repeat_folder
 from lorabake_schemas.import_report import ImportedKey
-from lorabake_schemas.messages import msg
+from lorabake_schemas.messages import literal, msg, nmsg
 
 
 def find_folders(config: ForeignConfig, source: Source, missing: list[ImportedKey]) -> tuple[ForeignDataset, ...]:
@@ -35,8 +38,22 @@ def find_folders(config: ForeignConfig, source: Source, missing: list[ImportedKe
         found = (replace(found[0], subsets=(placeholder, *found[0].subsets)), *found[1:])
     if source.images is None:
         return found
-    named = list(list_repeat_folders(source.images))
-    return tuple(replace(block, subsets=tuple(_move(block, source.images, named))) for block in found)
+    place = _Place(source.images, list(list_repeat_folders(source.images)), _list_below(source.images))
+    moved = tuple(replace(block, subsets=tuple(_move(block, place, missing))) for block in found)
+    missing[:] = dict.fromkeys(missing)
+    return moved
+
+
+class _Place(NamedTuple):
+    """The folder that the user named, the folders N_token in it, and all folders with images below it."""
+
+    images: Path
+    named: list[tuple[Path, int, str]]
+    below: list[Path]
+
+
+def _list_below(images: Path) -> list[Path]:
+    return [images / path for path in list_image_folders(list_folder(images, CAPTION_EXTENSION), TREE_DEPTH)]
 
 
 def list_repeat_folders(place: Path) -> Iterator[tuple[Path, int, str]]:
@@ -62,32 +79,61 @@ def _iter_repeat_folders(place: Path) -> Iterator[tuple[Path, int, str]]:
             yield (folder, *named)
 
 
-def _move(block: ForeignDataset, images: Path, named: list[tuple[Path, int, str]]) -> Iterator[ForeignSubset]:
+def _move(block: ForeignDataset, place: _Place, missing: list[ImportedKey]) -> Iterator[ForeignSubset]:
     """Its subsets below the folder that the user named: by their own name there, else the folders ``N_token`` there,
-    else that folder itself."""
-    here = {id(part): _find_by_name(part, images, named) for part in block.subsets}
+    else that folder itself. A folder is compared with what was counted only where it clearly takes its place."""
+    trained = {_get_name(part) for part in block.subsets if not part.is_reg}
+    here = {
+        id(part): None if part.is_reg and _get_name(part) in trained else _find_by_name(part, place)
+        for part in block.subsets
+    }
     other = [part for part in block.subsets if not part.is_reg and here[id(part)] is None]
     by_name = len(other) < sum(not part.is_reg for part in block.subsets)
+    alone = len(other) == 1 and not by_name and len(place.named) < 2
     for part in block.subsets:
-        place = here[id(part)]
-        if place is not None:
-            inside = [] if parse_repeat_folder(place.name) else list(_iter_repeat_folders(place))
-            yield from [_put_at(part, *each) for each in inside] or [_put_at(part, place)]
+        found = here[id(part)]
+        plain = part if alone or found else replace(part, counted=None)
+        if part.counted and plain.counted is None:
+            missing.append(_describe_lost(part.counted, place.images))
+        if found is not None:
+            inside = [] if parse_repeat_folder(found.name) else list(_iter_repeat_folders(found))
+            yield from [_put_at(replace(part, counted=None), *each) for each in inside] or [_put_at(part, found)]
         elif part.is_reg:
             yield part
-        elif by_name or not named:
-            yield _put_at(part, images)
+        elif by_name or not place.named:
+            yield _put_at(plain, place.images)
         elif part is other[0]:
-            for path, repeats, token in named:
-                yield _put_at(part, path, repeats, token)
+            for path, repeats, token in place.named:
+                yield _put_at(plain, path, repeats, token)
 
 
-def _find_by_name(part: ForeignSubset, images: Path, named: list[tuple[Path, int, str]]) -> Path | None:
+def _describe_lost(counted: CountedImages, images: Path) -> ImportedKey:
+    why = nmsg(
+        counted.images,
+        'the LoRA was trained on {n} image of "{name}" (num_repeats {repeats}); no folder here has this name',
+        'the LoRA was trained on {n} images of "{name}" (num_repeats {repeats}); no folder here has this name',
+        name=literal(counted.name), repeats=counted.repeats,
+    )  # fmt: skip
+    return ImportedKey(key="concept.images", value=images.name, fate="unknown", to="concept.images", why=why)
+
+
+def _find_by_name(part: ForeignSubset, place: _Place) -> Path | None:
+    """In the folder itself, else the only one below it that has images and this name."""
+    name = _get_name(part)
+    if not name:
+        return None
+    if name == place.images.name and not part.is_reg and all(path == place.images for path, _, _ in place.named):
+        return place.images
+    if is_folder(place.images / name):
+        return place.images / name
+    below = [path for path in place.below if path.name == name]
+    return below[0] if len(below) == 1 else None
+
+
+def _get_name(part: ForeignSubset) -> str:
+    """That of its folder, empty where the source has none."""
     given = part.options.get("image_dir")
-    name = PureWindowsPath(str(given.value)).name if given and given.keys else ""
-    if name and name == images.name and not part.is_reg and all(path == images for path, _, _ in named):
-        return images
-    return images / name if name and is_folder(images / name) else None
+    return PureWindowsPath(str(given.value)).name if given and given.keys else ""
 
 
 def _put_at(part: ForeignSubset, place: Path, repeats: int | None = None, token: str = "") -> ForeignSubset:

@@ -43,11 +43,25 @@ Options = Mapping[str, Given]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CountedImages:
+    """What a trainer counted in a folder: its name, its images, how often each was repeated, up to ``spare`` more that
+    were kept for validation, and the tags of the captions in lower case; None where these are not known, or are those
+    of other folders, too."""
+
+    name: str
+    images: int
+    repeats: int = 1
+    spare: int = 0
+    tags: Mapping[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignSubset:
     """A folder of images. ``options`` are those of sd-scripts' subsets (image_dir, num_repeats, class_tokens ...)."""
 
     options: Options
     is_reg: bool = False
+    counted: CountedImages | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

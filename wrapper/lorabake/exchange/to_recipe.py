@@ -23,6 +23,7 @@ from lorabake.exchange.report import BASICS, Outcome, report_added, report_keys,
 from lorabake.exchange.simplify import Raw, get_value, remove_refused, simplify
 from lorabake.exchange.stand_ins import list_stand_ins, train_on
 from lorabake.exchange.trained import TrainerFacts
+from lorabake.exchange.trained_images import complete_images, name_remarks
 from lorabake.inputs.base_model import inspect_base_model
 from lorabake.util import resources
 from lorabake.util.files import is_folder
@@ -63,11 +64,13 @@ def make_recipe(config: ForeignConfig, source: Source, *, faithful: bool = False
     options = {option.name: option for option in snapshot.of(family.script)}
     trainer = TrainerFacts(options, snapshot.dataset, snapshot.signatures, family)
     config = replace(config, datasets=find_folders(config, source, missing))
+    config, remarks = complete_images(config, source)
     if config.complete and "network_module" not in config.options:
         why = msg("the source does not name a network")
         missing.append(ImportedKey(key="network.type", value="lora", fate="unknown", to="network.type", why=why))
     config = _note_samples(config)
     draft = build_draft(config, trainer, faithful=faithful)
+    missing += name_remarks(remarks, draft.content["concept"])
     _put_basics(draft, config, source, missing)
     if any(path[0] == "regularization" and path[-1] == "class" for path in draft.defaults):
         why = msg("the source does not name it; it is the caption of images that have none")

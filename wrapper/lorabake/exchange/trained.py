@@ -288,7 +288,8 @@ def _describe_images(
     """What sd-scripts finds for a folder: its own value, else the dataset's, else the train file's (CU:455). Adds to
     ``idle``."""
     from_train = {DATASET_NAMES.get(name, name): value for name, value in given.items()}
-    scope = ChainMap[str, object](dict(part), dict(block), {**facts, **from_train})
+    of_run = {name: value for name, value in facts.items() if name not in _OF_SOME_FOLDER}
+    scope = ChainMap[str, object](dict(part), dict(block), {**of_run, **from_train})
     found = dict[str, object]()
     for name in sorted(_list_image_options(trainer.dataset)):
         value = scope.get(name)

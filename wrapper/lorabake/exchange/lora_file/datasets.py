@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, NamedTuple, cast
 
-from lorabake.exchange.convert import fit_dataset_key, list_dataset_keys, to_numbers
-from lorabake.exchange.foreign import ForeignDataset, ForeignSubset, Given
+from lorabake.exchange.convert import fit_dataset_key, list_dataset_keys, to_numbers, to_whole
+from lorabake.exchange.foreign import UNSET, CountedImages, ForeignDataset, ForeignSubset, Given
+from lorabake.inputs.folders import METADATA_EXTENSIONS
 from lorabake.lora.metadata import (
     Metadata,
     Table,
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
 
 DATASETS = "ss_datasets"
 _BY_FLAGS = {False: "ss_dataset_dirs", True: "ss_reg_dataset_dirs"}
-_TAGS, _BUCKETS = "ss_tag_frequency", "ss_bucket_info"
+TAGS, _BUCKETS = "ss_tag_frequency", "ss_bucket_info"
 _DATASET_KEYS = ("enable_bucket", "min_bucket_reso", "max_bucket_reso", "resize_interpolation")
 _FOLDER_KEYS = (
     "num_repeats", "shuffle_caption", "keep_tokens", "keep_tokens_separator", "secondary_separator", "enable_wildcard",
@@ -54,7 +56,6 @@ _MAX_NAME = 200
 PLACEHOLDER_FOLDER = "images"
 _SAME = msg("the same as in ss_datasets")
 _INVALID = msg("not the JSON that sd-scripts writes here")
-_GUESSED = msg("a guess: the first tag of the captions of this folder, which all of them have")
 
 
 class Folder(NamedTuple):
@@ -65,10 +66,25 @@ class Folder(NamedTuple):
     is_reg: bool
     images: int | None
 
+    @property
+    def is_file(self) -> bool:
+        """Whether it is a metadata file, of whose images sd-scripts counts only some of the text (TU:2338)."""
+        return not self.options.get("image_dir") and bool(self.options.get("metadata_file"))
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a file has of all its folders: their tags, how many images were kept for validation, and whether its trainer
+    writes every token."""
+
+    tags: object
+    spare: int
+    writes_tokens: bool
+
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """The datasets of a LoRA, and the tags of its folders in the order in which they were first read."""
+    """The datasets of a LoRA."""
 
     datasets: tuple[ForeignDataset, ...]
     by_flags: bool
@@ -76,28 +92,34 @@ class Trained:
 
 def read_datasets(ledger: Ledger, metadata: Metadata) -> Trained:
     """Settles the keys of the images; no dataset where the file has none."""
-    tags = {name: list(counts.items()) for name, counts in iter_tables(parse_json_value(metadata, _TAGS))}
-    if parse_digest(metadata.get("ss_training_comment", "")):
-        tags = {}  # lorabake writes every token, so that there is nothing to guess
+    counts = Counts(
+        parse_json_value(metadata, TAGS),
+        max(0, to_whole(metadata.get("ss_num_validation_images")) or 0),
+        parse_digest(metadata.get("ss_training_comment", "")) is not None,
+    )
     found = parse_json_value(metadata, DATASETS)
     if isinstance(found, list):
-        datasets = tuple(_read_dataset(as_table(each), tags) for each in as_list(cast("object", found))[:_MAX_FOLDERS])
-        ledger.settle(DATASETS)
+        datasets = tuple(
+            _read_dataset(as_table(each), counts) for each in as_list(cast("object", found))[:_MAX_FOLDERS]
+        )
+        if any(dataset.subsets for dataset in datasets):
+            ledger.settle(DATASETS)
         ledger.note("result", _SAME, *_BY_FLAGS.values(), _BUCKETS)
     else:
         if metadata.get(DATASETS):
             ledger.drop(_INVALID, DATASETS)
-        datasets = _read_flags(ledger, metadata, tags)
-    for key in (*_BY_FLAGS.values(), _BUCKETS, _TAGS):
+        datasets = _read_flags(ledger, metadata, counts)
+    for key in (*_BY_FLAGS.values(), _BUCKETS, TAGS):
         if metadata.get(key) and parse_json_value(metadata, key) is None:
             ledger.drop(_INVALID, key)
+    ledger.note("off", None, DATASETS, *_BY_FLAGS.values())
     said = msg("the tags of the captions with their counts; the captions themselves are not in a LoRA")
-    ledger.note("result", said, _TAGS)
+    ledger.note("result", said, TAGS)
     used = tuple(dataset for dataset in datasets if dataset.subsets or dataset.options)
     return Trained(used, not isinstance(found, list))
 
 
-def _read_dataset(given: Table, tags: Mapping[str, list[tuple[str, object]]]) -> ForeignDataset:
+def _read_dataset(given: Table, counts: Counts) -> ForeignDataset:
     options = _take(given, _DATASET_KEYS, DATASETS)
     size, sides = as_count(given.get("batch_size_per_device")), _as_sides(given.get("resolution"))
     if size:
@@ -106,10 +128,8 @@ def _read_dataset(given: Table, tags: Mapping[str, list[tuple[str, object]]]) ->
         options["resolution"] = Given(value=sides, keys=(DATASETS,))
     options |= _find_bucket_step(given.get("bucket_info"), DATASETS)
     folders = [_as_folder(as_table(each)) for each in as_list(given.get("subsets"))[:_MAX_FOLDERS]]
-    subsets = tuple(
-        ForeignSubset(options=_make_folder_options(folder, DATASETS, tags), is_reg=folder.is_reg) for folder in folders
-    )
-    return ForeignDataset(options=options, subsets=subsets)
+    own = replace(counts, tags=given.get("tag_frequency", counts.tags))
+    return ForeignDataset(options=options, subsets=tuple(_make_subsets(folders, (DATASETS,) * len(folders), own, {})))
 
 
 def _as_folder(given: Table) -> Folder:
@@ -123,9 +143,7 @@ def _as_folder(given: Table) -> Folder:
     )
 
 
-def _read_flags(
-    ledger: Ledger, metadata: Metadata, tags: Mapping[str, list[tuple[str, object]]]
-) -> tuple[ForeignDataset, ...]:
+def _read_flags(ledger: Ledger, metadata: Metadata, counts: Counts) -> tuple[ForeignDataset, ...]:
     """Folders that were given as train_data_dir and reg_data_dir: N_token class, with the settings of all."""
     common: dict[str, Given] = {}
     for name in _COMMON_FOLDERS:
@@ -137,17 +155,49 @@ def _read_flags(
     _read_resolution(ledger, metadata, options)
     options |= _find_bucket_step(parse_json_value(metadata, _BUCKETS), _BUCKETS)
     ledger.note("result", msg("how the images were sorted by size"), _BUCKETS)
-    subsets: list[ForeignSubset] = []
+    folders, keys = list[Folder](), list[str]()
     for is_reg, key in _BY_FLAGS.items():
         for name, given in list(iter_tables(parse_json_value(metadata, key)))[:_MAX_FOLDERS]:
             numbered, parts = _REPEATS.fullmatch(name), as_table(given)
-            table: dict[str, object] = {"num_repeats": parts.get("n_repeats"), "class_tokens": None}
+            place = "metadata_file" if name.lower().endswith(METADATA_EXTENSIONS) and not numbered else "image_dir"
+            table: dict[str, object] = {"num_repeats": parts.get("n_repeats"), "class_tokens": None, place: name}
             if numbered:
                 table["class_tokens"] = numbered[2].strip() or None
-            folder = Folder(name, table, is_reg, as_count(parts.get("img_count")))
-            subsets.append(ForeignSubset(options=common | _make_folder_options(folder, key, tags), is_reg=is_reg))
-        ledger.settle(key)
-    return (ForeignDataset(options=options, subsets=tuple(subsets)),) if options or subsets else ()
+            folders.append(Folder(name, table, is_reg, as_count(parts.get("img_count"))))
+            keys.append(key)
+    ledger.settle(*keys)
+    subsets = tuple(_make_subsets(folders, keys, counts, common))
+    if common and all(part.is_reg for part in subsets):
+        here = common | {"image_dir": Given(value=PLACEHOLDER_FOLDER, keys=())}
+        subsets = (ForeignSubset(options=here), *subsets)
+    return (ForeignDataset(options=options, subsets=subsets),) if options or subsets else ()
+
+
+def _make_subsets(
+    folders: Sequence[Folder], keys: Sequence[str], counts: Counts, common: Mapping[str, Given]
+) -> Iterator[ForeignSubset]:
+    for folder, key in zip(folders, keys, strict=True):
+        options = {**common, **_make_folder_options(folder, key)}
+        if counts.writes_tokens and not folder.is_reg:
+            options.setdefault("class_tokens", Given(value=UNSET, keys=(key,)))
+        counted = _count_images(folder, folders, counts)
+        yield ForeignSubset(options=options, is_reg=folder.is_reg, counted=counted)
+
+
+def _count_images(folder: Folder, folders: Sequence[Folder], counts: Counts) -> CountedImages | None:
+    """sd-scripts counts the tags of folders with the same name together, also of regularization images."""
+    same = [each for each in folders if each.name == folder.name]
+    if folder.is_reg or folder.is_file or not folder.images or sum(not each.is_reg for each in same) > 1:
+        return None
+    tags: Counter[str] | None = None
+    given = as_table(counts.tags).get(folder.name)
+    if len(same) == 1 and isinstance(given, dict):
+        tags = Counter()
+        for tag, count in as_table(cast("object", given)).items():
+            tags[escape_undecodable(tag).lower()] += as_count(count) or 0
+    repeats = max(1, as_count(folder.options.get("num_repeats")) or 1)
+    name = escape_undecodable(folder.name)
+    return CountedImages(name=name, images=folder.images, repeats=repeats, spare=counts.spare, tags=tags)
 
 
 def _take_common(ledger: Ledger, name: str, into: dict[str, Given]) -> None:
@@ -178,17 +228,14 @@ def _take(given: Table, names: tuple[str, ...], key: str) -> dict[str, Given]:
     return found
 
 
-def _make_folder_options(folder: Folder, key: str, tags: Mapping[str, list[tuple[str, object]]]) -> dict[str, Given]:
+def _make_folder_options(folder: Folder, key: str) -> dict[str, Given]:
     options = _take(folder.options, _FOLDER_KEYS, key)
-    is_file = not folder.options.get("image_dir") and bool(folder.options.get("metadata_file"))
     name, repair = clean_path(folder.name)
-    place = "metadata_file" if is_file else "image_dir"
+    place = "metadata_file" if folder.is_file else "image_dir"
     options[place] = Given(value=name or PLACEHOLDER_FOLDER, keys=(key,), repair=repair)
     tokens = folder.options.get("class_tokens")
     if isinstance(tokens, str) and tokens.strip():
         options["class_tokens"] = Given(value=escape_undecodable(tokens), keys=(key,))
-    elif not folder.is_reg and not is_file and (guess := _guess_token(tags.get(folder.name, []), folder.images)):
-        options["class_tokens"] = Given(value=guess, keys=(_TAGS,), repair=_GUESSED)
     return options
 
 
@@ -200,19 +247,6 @@ def clean_path(path: str) -> tuple[str | None, Message | None]:
         return None, msg("not a name that a file can have")
     last = f"./{last}" if last.startswith("~") else last
     return last, None if last == path else msg("only the name is taken from the file, not its place")
-
-
-def _guess_token(tags: list[tuple[str, object]], images: int | None) -> str | None:
-    """sd-scripts counts tags as it first meets them (train_util.py:733), so the first is that of the first caption."""
-    if not tags or not images or images < 2 or tags[0][1] != images:
-        return None
-    first = tags[0][0].strip()
-    return first if first and first.isprintable() and len(first) <= _MAX_NAME and not _is_known_tag(first) else None
-
-
-def _is_known_tag(tag: str) -> bool:
-    """A tag that images of anything have is nobody's trigger word."""
-    return tag.casefold() in {"1girl", "1boy", "1other", "solo", "solo focus", "no humans", "anthro", "multiple girls"}
 
 
 def _find_bucket_step(given: object, key: str) -> dict[str, Given]:

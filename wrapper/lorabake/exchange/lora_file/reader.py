@@ -13,16 +13,25 @@ from typing import TYPE_CHECKING
 
 from lorabake.exchange.base_search import FoundBase, describe_search, find_base_model, hash_file, is_model_folder
 from lorabake.exchange.convert import show_value
-from lorabake.exchange.foreign import ForeignConfig, Given, Source, Unset
+from lorabake.exchange.foreign import ForeignConfig, ForeignDataset, ForeignSubset, Given, Source, Unset
 from lorabake.exchange.ledger import Ledger
-from lorabake.exchange.lora_file.datasets import Trained, clean_path, read_datasets
+from lorabake.exchange.lora_file.datasets import PLACEHOLDER_FOLDER, TAGS, Trained, clean_path, read_datasets
 from lorabake.exchange.lora_file.metadata import normalize, read_options
 from lorabake.exchange.lora_file.own_config import read_own_config
 from lorabake.exchange.reading import make_error
+from lorabake.exchange.trained_images import join_words
 from lorabake.inputs.base_model import looks_like_hub_id
 from lorabake.inputs.continued_lora import describe_lora
 from lorabake.lora.inspect import KIND_DESCRIPTIONS
-from lorabake.lora.metadata import as_count, as_table, parse_base_model, parse_digest, parse_family, parse_json_value
+from lorabake.lora.metadata import (
+    as_count,
+    as_table,
+    iter_tables,
+    parse_base_model,
+    parse_digest,
+    parse_family,
+    parse_json_value,
+)
 from lorabake.lora.network import detect_file_kind, detect_lora_family, list_lora_modules
 from lorabake.lora.weights import read_scalars
 from lorabake.runs.index import iter_runs_with_digest, read_index
@@ -92,11 +101,11 @@ def read_lora_file(source: Source) -> ForeignConfig:
     ledger, missing = Ledger(normalize(metadata)), list[ImportedKey]()
     own = read_own_config(source, ledger, metadata)
     _take_base(ledger, source, own.base if own else parse_base_model(metadata), missing)
-    trained = read_datasets(ledger, metadata)
-    _read_ai_toolkit(ledger, metadata)
+    trained = _read_ai_toolkit(ledger, metadata) or read_datasets(ledger, metadata)
     read_options(ledger, metadata)
     if own is None:
         _take_network(ledger, content, missing)
+    ledger.drop_empty_and_secret()
     ledger.settle_rest(msg("no trainer that is known here writes it"))
     if len(content.metadata) > _MAX_KEYS:
         missing.append(_miss("metadata", msg("only the first {n} keys of the metadata were read", n=_MAX_KEYS)))
@@ -200,16 +209,24 @@ def _is_ai_toolkit(metadata: Mapping[str, str]) -> bool:
     return "ai-toolkit" in metadata.get("software", "") or "training_info" in metadata
 
 
-def _read_ai_toolkit(ledger: Ledger, metadata: Mapping[str, str]) -> None:
-    """It writes the step and the epoch of the file, and nothing of its settings (its BaseSDTrainProcess.py:387-415)."""
+def _read_ai_toolkit(ledger: Ledger, metadata: Mapping[str, str]) -> Trained | None:
+    """It writes the step and the epoch of the file, and of its settings only the trigger word, as the one tag of a
+    folder ``1_WORD`` (its BaseSDTrainProcess.py:387-415). None without that word."""
     if not _is_ai_toolkit(metadata):
-        return
+        return None
     info = parse_json_value(metadata, "training_info")
     steps = as_count(as_table(info).get("step"))
     if steps and steps > 0:
         said = msg("the step at which the file was saved; the training may have been longer")
         ledger.give("max_train_steps", steps, "training_info", repair=said)
     ledger.note("result", msg("about the program"), "software", "training_info", "version", "name")
+    for name, tags in iter_tables(parse_json_value(metadata, TAGS)):
+        token = escape_undecodable(name.removeprefix("1_")).strip()
+        if list(tags.items()) == [(name.removeprefix("1_"), 1)] and token.isprintable():
+            options = {"image_dir": Given(value=PLACEHOLDER_FOLDER, keys=())}
+            ledger.give("class_tokens", join_words(token), TAGS, into=options)
+            return Trained((ForeignDataset(options={}, subsets=(ForeignSubset(options=options),)),), by_flags=False)
+    return None
 
 
 def _take_base(ledger: Ledger, source: Source, base: BaseModelInfo | None, missing: list[ImportedKey]) -> None:
@@ -354,7 +371,10 @@ def _give_tensors(ledger: Ledger, option: str, value: OptionValue, key: str, oth
 def _note_of_tensors(ledger: Ledger, option: str, value: OptionValue) -> None:
     """An option that only the tensors show, with its name, since they have no keys."""
     shown = " ".join(map(str, value)) if isinstance(value, tuple) else show_value(value)
-    ledger.options[option] = Given(value=value, keys=(TENSORS,), written=f"{option}={shown}")
+    text = f"{option}={shown}"
+    before = ledger.options.get(option)  # None in the metadata
+    written = {TENSORS: text} | dict.fromkeys(before.keys, "None") if before else text
+    ledger.options[option] = Given(value=value, keys=(TENSORS, *(before.keys if before else ())), written=written)
 
 
 def _get(ledger: Ledger, option: str) -> OptionValue | None:
@@ -368,13 +388,19 @@ def _find_argument(ledger: Ledger, name: str) -> str | None:
     return next((str(each).partition("=")[2] for each in listed if str(each).startswith(f"{name}=")), None)
 
 
+def _has_token(part: ForeignSubset) -> bool:
+    given = part.options.get("class_tokens")
+    return given is not None and not isinstance(given.value, Unset)
+
+
 def _list_unknowable(ledger: Ledger, trained: Trained, source: Source) -> Iterator[ImportedKey]:
     """What a LoRA cannot contain, whoever made it, with what the recipe has instead."""
-    trains_on = any(not part.is_reg for dataset in trained.datasets for part in dataset.subsets)
-    if source.images is None and trains_on:  # else to_recipe reports that there are none
+    concepts = [part for dataset in trained.datasets for part in dataset.subsets if not part.is_reg]
+    if source.images is None and concepts:  # else to_recipe reports that there are none
         yield _miss("concept.images", msg("a LoRA has the names of its folders only; --images FOLDER names the place"))
     texts = [f"metadata.{name}" for name in _TEXTS if _get(ledger, f"metadata_{name}")]
-    if source.images is not None:
+    named = any(_has_token(part) for part in concepts)
+    if source.images is not None and named:
         why = msg("for other images change token and class together")
         if texts:
             why = msg("for other images change token and class together, and the texts about the LoRA")
