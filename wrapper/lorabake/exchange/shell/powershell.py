@@ -67,6 +67,7 @@ class _PowerShell(Runner):
     def __init__(self, variables: Mapping[str, Value]) -> None:
         super().__init__(variables)
         self.tables = set[str]()
+        self.evaluated = 0
 
     def run_step(self, step: Step) -> Status:
         match step.content:
@@ -180,6 +181,9 @@ class _PowerShell(Runner):
         return " ".join(value) if isinstance(value, list) else value
 
     def evaluate(self, expression: Expression) -> Value:  # noqa: C901, PLR0911, PLR0912 - one for each kind
+        self.evaluated += 1
+        if self.evaluated > 10 * MAX_STEPS:
+            refuse_size()
         match expression.kind:
             case "text" | "bare":
                 return str(expression.value)
@@ -213,7 +217,9 @@ class _PowerShell(Runner):
         name = expression.value
         if name in _CONSTANTS:
             return _Plain(_CONSTANTS[name])
-        return "" if name == "null" else self.variables.get(name, _Unknown(expression.written))
+        value = "" if name == "null" else self.variables.get(name, _Unknown(expression.written))
+        self.count(value)
+        return value
 
     def _join(self, expression: Expression) -> str:
         parts, known, size = list[str](), True, 0
@@ -221,6 +227,7 @@ class _PowerShell(Runner):
             value = self.evaluate(part)
             known = known and not isinstance(value, _Unknown)
             parts.append(" ".join(value) if isinstance(value, list) else value)
+            self.count(parts[-1])
             size += len(parts[-1])
             check_size(size)
         return "".join(parts) if known else _Unknown("".join(parts))
