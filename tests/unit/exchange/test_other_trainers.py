@@ -170,6 +170,7 @@ def test_a_damaged_file_is_known_by_its_keys_and_says_the_line(name: str, tmp_pa
         ('{"a": ', "json"),
         ('{"train_data_dir": "img", "network_dim": 8, "optimizer_type": "Lion"}', "sd-scripts-config"),
         ('{"train_data_dir": "img", "network_dim": 8, "epoch": 3}', "kohya-gui"),
+        ('{"network_dim": 8, "optimizer_type": "Lion"}', ""),
         ("[network_args.args]\nnetwork_dim = \n", "easy-training-scripts"),
         ('name = "a"\nkind = \n[base]\n', None),
     ],

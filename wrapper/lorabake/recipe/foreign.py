@@ -148,7 +148,9 @@ def _recognize_json(found: Raw) -> ForeignKind:
         return AI_TOOLKIT
     if "datasets" in found or isinstance(found.get("general"), dict):
         return DATASET
-    if _NETWORK_KEYS & found.keys():  # options of sd-scripts under their own names, as other programs save them
+    if (
+        _NETWORK_KEYS & found.keys() and _FILE_KEYS & found.keys()
+    ):  # options of sd-scripts under their own names, as other programs save them
         return CONFIG
     return GUI if "train_data_dir" in found else _JSON
 
