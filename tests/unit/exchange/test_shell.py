@@ -308,6 +308,20 @@ def test_only_what_is_run_counts(name: str, text: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text"),
     [
+        ("a.sh", "f() {\n  if [ -f x ]; then return; fi\n  exit 1\n}\nf\n" + LAUNCH + "1\n"),
+        ("a.ps1", "function f { if (Test-Path x) { return 'y' }\n throw 'z' }\n$b = f\n& $b -m " + LAUNCH + "1\n"),
+        ("a.ps1", "$S = 1\nif (!(Test-Path x)) { $S = 2 }\nif ($S -eq 1) { " + LAUNCH + "$S }\n"),
+        ("a.ps1", "$n = 1\nif ($env:X) { $n = 2 }\nif ($n -eq 1) { " + LAUNCH + "1 }\n"),
+        ("a.ps1", '$p = "--seed 1 --lowram"\npowershell -NoProfile ' + LAUNCH.replace("--seed ", "$p") + "\n"),
+    ],
+)
+def test_a_script_is_expected_to_find_what_it_needs(name: str, text: str, tmp_path: Path) -> None:
+    assert read(tmp_path, text, name).options["seed"].value == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
         ("a.sh", "A=xy\n" + 'A="$A$A"\n' * 30),
         ("a.sh", "A=(x y)\n" + 'A+=("${A[@]}")\n' * 30),
         ("a.sh", "f() { f; f; }\nf\n"),

@@ -127,6 +127,8 @@ class _PowerShell(Runner):
             program = named.get("filepath") or places[:1]
             arguments = named.get("argumentlist") or named.get("args") or places[0 if "filepath" in named else 1 :]
             words = [*program, *split_words(" ".join(arguments))]
+        elif name in {"powershell", "powershell.exe", "pwsh", "pwsh.exe"}:
+            words = split_words(" ".join(words[1:]))
         elif name in {"set-content", "out-file", "sc"}:
             path = named.get("path") or named.get("filepath") or named.get("literalpath") or places
             text = named.get("value") or ([self._to_text(call.input)] if call.input else places[1:])

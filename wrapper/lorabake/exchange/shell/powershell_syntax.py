@@ -49,7 +49,10 @@ _ATTRIBUTE = re.compile(r"""\[((?:[^\[\]"']|\[[^\[\]]*\]|"[^"\n]*"|'[^'\n]*')*)\
 _STARTS_EXPRESSION = re.compile(r"""["'(\[{!$@+,]|-(?![\w-]+)|-not\b|-\d""", re.IGNORECASE)
 _CLOSING = re.compile(r"[)}\]]+")
 _REDIRECTION = re.compile(r"[\d*]?>{1,2}(?:&\d)?")
-_UNEXPECTED = re.compile(r"\$args\b|\$LASTEXITCODE\s+-ne\b|(?:!|-not\b)\s*\(*\s*\$\?", re.IGNORECASE)
+_UNEXPECTED = re.compile(
+    r"\$args\b|\$LASTEXITCODE\s+-ne\b|(?:!|-not\b)\s*\(*\s*(?:\$\?|[a-z]+-[a-z]+\b)|^if[\s(]*\$env:\w+[\s)]*$",
+    re.IGNORECASE,
+)
 
 
 class Assignment(NamedTuple):

@@ -138,6 +138,7 @@ class Runner(ABC):
         self.written: dict[str, str] = {}
         self.unclosed: int | None = None
         self.stopped = ""
+        self._may_have_returned = False
         self._functions: dict[str, Function] = {}
         self._open: list[str] = []
         self._size = self._steps = self._calls = 0
@@ -271,18 +272,23 @@ class Runner(ABC):
         self._calls += 1
         if self._calls > _MAX_CALLS:
             refuse_size()
-        kept = {name: self.variables.get(name) for name in values}
+        kept, before = {name: self.variables.get(name) for name in values}, self._may_have_returned
         self.variables |= values
+        self._may_have_returned = False
         self.run(function.body)
+        self._may_have_returned = before
         for name, value in kept.items():
             self.set_variable(name, value)
         self._calls -= 1
         self.stopped = "" if self.stopped == "return" else self.stopped
 
     def stop(self, how: str) -> None:
-        """At ``exit`` or ``return``, unless it is in doubt whether that is reached."""
-        if self.is_sure():
-            self.stopped = how
+        """At ``exit`` or ``return``, unless it is in doubt whether that is reached: a function that may have returned
+        before its ``exit`` is expected to have done so."""
+        if not self.is_sure():
+            self._may_have_returned = self._may_have_returned or (how == "return" and self._calls > 0)
+        else:
+            self.stopped = "return" if self._may_have_returned else how
 
     def set_variable(self, name: str, value: Value | None) -> None:
         """None: only a shell knows the value."""
