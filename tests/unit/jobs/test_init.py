@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,32 +11,15 @@ import pytest
 from PIL import Image
 
 from dataset_layouts import LAYOUTS, draw, sentences, tags
-from lorabake.analysis.check import CheckResult, check_recipe
-from lorabake.analysis.draft import Draft, find_answer_fault
+from drafts import check, read, start
+from lorabake.analysis.draft import find_answer_fault
 from lorabake.analysis.draft_concepts import Answers
 from lorabake.commands.output.init import make_init_report
 from lorabake.errors import LorabakeError, MachineError, RecipeError
 from lorabake.inputs.dataset import ScanOptions
 from lorabake.jobs.init import InitOrder, look_around, make_draft, write_draft
-from lorabake_schemas.machine import MachineFacts
 from ordinary import ordinary_user
 from situations import write_base
-
-MACHINE = MachineFacts(system="Linux", cpus=2, memory_bytes=16 << 30)
-
-
-def start(folder: Path, here: Path, answers: Answers | None = None, output: Path | None = None) -> tuple[Draft, Path]:
-    order = InitOrder(folder, output, here)
-    draft = make_draft(order, look_around(order, ScanOptions()), answers or Answers())
-    return draft, here / write_draft(order, draft)
-
-
-def check(path: Path) -> CheckResult:
-    return check_recipe(path, MACHINE)
-
-
-def read(path: Path) -> dict[str, Any]:
-    return tomllib.loads(path.read_text("utf-8"))
 
 
 @pytest.mark.parametrize("name", LAYOUTS)

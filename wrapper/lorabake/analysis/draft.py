@@ -21,6 +21,8 @@ from lorabake.analysis.draft_concepts import (
     ConceptDraft,
     clean_word,
     draft_concepts,
+    get_own_token,
+    has_several_names,
     name_subject,
 )
 from lorabake.analysis.draft_kind import choose_kind
@@ -93,7 +95,7 @@ def draft_recipe(
     found: FoundDataset, model: ModelChoice, answers: Answers, name_path: Namer, is_known: IsKnown
 ) -> Draft:
     """``name_path`` is how the recipe names a path, ``is_known`` whether CLIP has a single token for a word."""
-    found = _fill_placeholders(found, answers.token or _default_token(found, is_known))
+    found = _fill_placeholders(found, answers, _default_token(found, is_known))
     drafts = draft_concepts(found, answers, is_known)
     kind, sure = choose_kind(found, drafts, answers)
     token = None
@@ -127,9 +129,16 @@ def draft_recipe(
     )
 
 
-def _fill_placeholders(found: FoundDataset, token: str) -> FoundDataset:
-    """Captions with the token where ai-toolkit would put it."""
-    return replace(found, folders=tuple(_fill_placeholder(each, token) for each in found.folders))
+def _fill_placeholders(found: FoundDataset, answers: Answers, default: str) -> FoundDataset:
+    """Captions with the token where ai-toolkit would put it: the answer, or else each folder's own."""
+    several = has_several_names(found)
+    return replace(
+        found,
+        folders=tuple(
+            _fill_placeholder(each, answers.token or get_own_token(each, several=several) or default)
+            for each in found.folders
+        ),
+    )
 
 
 def _fill_placeholder(folder: FoundFolder, token: str) -> FoundFolder:
@@ -321,7 +330,9 @@ def _find_masks(folder: FoundFolder, found: FoundDataset, name_path: Namer) -> s
 
 
 def _list_stems(folder: FoundFolder) -> set[str]:
-    return {image.name.rpartition(".")[0] for image in folder.facts.images}
+    names = [image.name for image in folder.facts.images]
+    masks = folder.facts.companions if folder.name.role == "masks" else ()
+    return {name.rpartition(".")[0] for name in (*names, *masks)}
 
 
 def _rate_masks(folder: FoundFolder, masks: FoundFolder) -> tuple[bool, int]:

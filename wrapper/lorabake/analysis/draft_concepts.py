@@ -67,12 +67,24 @@ def draft_concepts(found: FoundDataset, answers: Answers, is_known: IsKnown) -> 
     """A concept for each folder of training images, in the order of their paths."""
     folders = found.of_role("concept")
     drafts = [ConceptDraft(each, summarize_captions(each.facts, is_known)) for each in folders]
-    several = len({each.folder.name.token for each in drafts}) > 1
+    several = has_several_names(found)
     leads = _find_shared_leads(drafts)
     named = [_name_concept(each, answers, several, is_known, leads) for each in drafts]
     named = list(_find_outfits(named, is_known))
     classes = {each.token: each.class_ for each in reversed(named) if each.token and each.class_}
     return [_fit_to_captions(_share_class(each, classes)) for each in named]
+
+
+def has_several_names(found: FoundDataset) -> bool:
+    """Whether the folders of training images are named differently."""
+    return len({each.name.token for each in found.of_role("concept")}) > 1
+
+
+def get_own_token(folder: FoundFolder, *, several: bool) -> str | None:
+    """The token in a folder's name; a plain name is one only if there are ``several``."""
+    name = folder.name
+    meant = name.repeats is not None or name.outfit is not None or several
+    return clean_word(name.token) if meant else None
 
 
 def _share_class(draft: ConceptDraft, classes: Mapping[str, str]) -> ConceptDraft:
@@ -111,11 +123,12 @@ def _name_concept(
     draft: ConceptDraft, answers: Answers, several: bool, is_known: IsKnown, leads: set[str]
 ) -> ConceptDraft:
     name, summary = draft.folder.name, draft.summary
-    own = clean_word(name.token)
-    meant = name.repeats is not None or name.outfit is not None or several
+    own, meant = clean_word(name.token), get_own_token(draft.folder, several=several) is not None
     trigger = find_trigger(summary, is_known)
     if answers.token is not None:
         token, seen = answers.token, "answer"
+    elif own and draft.folder.foreign and draft.folder.foreign.form == "placeholder":
+        token, seen = own, "captions"
     elif summary.front and normalize_tag(summary.front[0]) in leads:
         token, seen = summary.front[0], "captions"
     elif own and _has_word(draft, own) and (meant or _starts_with(summary, own)):

@@ -18,7 +18,13 @@ from typing import NamedTuple
 from PIL import __version__ as pillow
 
 from lorabake.inputs import captions
-from lorabake.inputs.folders import FolderListing, find_unmatched_captions, list_folder, list_image_folders
+from lorabake.inputs.folders import (
+    FolderListing,
+    find_unmatched_captions,
+    list_folder,
+    list_image_folders,
+    split_companions,
+)
 from lorabake.inputs.images import ImageFileFacts, make_image_facts, read_image
 from lorabake.inputs.masks import read_masks
 from lorabake.inputs.metadata_file import MetadataImages, list_metadata_images
@@ -168,7 +174,7 @@ def _list_images(asked: ImageFolder) -> tuple[FolderListing, MetadataImages | No
     """The names in a folder, or those in its metadata file if it has one."""
     names = list_folder(asked.path, asked.caption_extension)
     if asked.metadata is None or names.problem is not None:
-        return names, None
+        return split_companions(names), None
     listed = list_metadata_images(names, asked.metadata, wildcard=asked.wildcard)
     return listed.listing, listed
 
@@ -197,7 +203,7 @@ def _scan_folder(
     masks = read_masks(asked.masks, images, names.root, state.store, state.now) if asked.masks else None
     found = _build_folder_facts(names, tuple(images), asked.caption_extension)
     if metadata is not None:
-        found = replace(found, caption_extension="", orphans=(), miscased=(), others=(), companions=())
+        found = replace(found, caption_extension="", orphans=(), miscased=(), others=())
     return ScannedFolder(names, replace(found, metadata=metadata, masks=masks), tuple(marks))
 
 

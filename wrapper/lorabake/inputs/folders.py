@@ -10,7 +10,7 @@ import errno
 import os
 from collections import Counter
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from lorabake.util.fact_cache import is_file_stamp, make_stamp
@@ -43,8 +43,8 @@ class FolderListing:
     """The names in a folder. ``root`` is its absolute path, ``identity`` its device and inode.
 
     ``stamps`` are those of images and caption files, links followed; a name that has none is a broken link.
-    ``companions`` are OneTrainer's masks and conditioning images, each next to its image. ``unknown`` are files of any
-    other kind. ``problem`` is why the folder could not be read.
+    ``companions`` are OneTrainer's masks and conditioning images, each next to its image: see split_companions.
+    ``unknown`` are files of any other kind. ``problem`` is why the folder could not be read.
     """
 
     root: str
@@ -90,20 +90,18 @@ def list_folder(folder: str | os.PathLike[str], caption_extension: str) -> Folde
         tuple(sorted(kinds[kind])) for kind in ENTRY_KINDS
     )
     identity = f"{own.st_dev}:{own.st_ino}"
-    images, companions = _split_companions(images)
-    return FolderListing(
-        root, identity, images, stamps, ignored, hidden, folders, caches, captions, unknown, companions
-    )
+    return FolderListing(root, identity, images, stamps, ignored, hidden, folders, caches, captions, unknown)
 
 
-def _split_companions(images: tuple[str, ...]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The images, and those that belong to one of them by their names."""
-    named = [name for name in images if file_stem(name).endswith((MASK_END, CONDITION_END))]
+def split_companions(found: FolderListing) -> FolderListing:
+    """The listing of an image folder with OneTrainer's masks and conditioning images apart from the images."""
+    named = [name for name in found.images if file_stem(name).endswith((MASK_END, CONDITION_END))]
     if not named:
-        return images, ()
-    stems = set(map(file_stem, images))
-    those = tuple(name for name in named if file_stem(name).removesuffix(MASK_END).removesuffix(CONDITION_END) in stems)
-    return tuple(name for name in images if name not in set(those)), those
+        return found
+    stems = set(map(file_stem, found.images))
+    those = [name for name in named if file_stem(name).removesuffix(MASK_END).removesuffix(CONDITION_END) in stems]
+    images = tuple(name for name in found.images if name not in set(those))
+    return replace(found, images=images, companions=tuple(those))
 
 
 ENTRY_KINDS = ("images", "ignored", "hidden", "folders", "caches", "captions", "unknown", "")

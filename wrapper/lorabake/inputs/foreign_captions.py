@@ -20,7 +20,7 @@ from lorabake.inputs.folders import CAPTION_EXTENSIONS, MAX_TEXT_BYTES, file_ste
 from lorabake.inputs.metadata_file import OFFER_LIMIT
 from lorabake.inputs.prepare.texts import decode_text
 from lorabake.util.files import is_file, parse_json, read_bytes
-from lorabake_schemas.dataset import CAPTION_EXTENSION, CaptionFacts, CaptionProblem, FolderFacts
+from lorabake_schemas.dataset import CAPTION_EXTENSION, CaptionFacts, CaptionProblem, FolderFacts, ImageFacts
 
 # Captions in other files, or such ones in the images' caption files.
 CaptionForm = Literal["files", "lines", "spaces", "parameters", "placeholder", "encoding"]
@@ -38,6 +38,7 @@ MAX_TAG_WORDS, MEAN_TAG_WORDS = 5, 2.5
 _NAMESPACE = re.compile(r"(character|creator|artist|series|copyright|species|general|person|studio):(?=\S)")
 _PARAMETERS = re.compile(r"^(Negative prompt:|Steps: \d)", re.MULTILINE)
 _PROMPT_SYNTAX = re.compile(r"<[^<>]*>|(?<!\\)[()\[\]]|:\s*\d*\.?\d+(?=\s*[)\]])|\bBREAK\b")
+_UNREADABLE = frozenset({CaptionProblem.UNREADABLE, CaptionProblem.NOT_UTF8})
 _BARE = frozenset({CaptionProblem.MISSING, CaptionProblem.EMPTY, CaptionProblem.SPACES})
 
 
@@ -56,7 +57,7 @@ def find_foreign_captions(root: Path, facts: FolderFacts) -> ForeignCaptions | N
     if not names:
         return None
     if any(image.caption.problem not in _BARE for image in facts.images):
-        return _find_misread_captions(root, names, facts.caption_extension)
+        return _find_misread_captions(root, facts.images, facts.caption_extension)
     found = (each for each in _iter_sources(root, names) if sum(map(bool, each.texts.values())) >= HALF * len(names))
     return next(found, None)
 
@@ -69,8 +70,10 @@ def replace_captions(facts: FolderFacts, found: ForeignCaptions) -> FolderFacts:
     return replace(facts, images=tuple(image._replace(caption=caption) for image, caption in images))
 
 
-def _find_misread_captions(root: Path, names: Sequence[str], extension: str) -> ForeignCaptions | None:
-    """What caption files have, if most have one tag per line, or tags between spaces, or what is no caption."""
+def _find_misread_captions(root: Path, images: Sequence[ImageFacts], extension: str) -> ForeignCaptions | None:
+    """What caption files have, if most have one tag per line, or tags between spaces, or what is no caption; and if
+    every one can be read."""
+    names = [image.name for image in images]
     texts = {name: read_caption_lines(str(root / name), extension) or "" for name in names}
     wide = {name: text for name in names if not texts[name] and (text := _read_marked_text(root / name, extension))}
     written = [text for text in texts.values() if text]
@@ -81,12 +84,16 @@ def _find_misread_captions(root: Path, names: Sequence[str], extension: str) -> 
         ("placeholder", sum(PLACEHOLDER in text for text in written)),
         ("encoding", len(wide)),
     )
+    if any(image.caption.problem in _UNREADABLE and image.name not in wide for image in images):
+        return None  # the check names them; without their captions these images would be trained as they are
     texts |= wide
     written += wide.values()
     form, count = max(forms, key=lambda each: each[1])
     if not written or count <= HALF * len(written):
         return None
-    return ForeignCaptions({name: _CLEANERS[form](text) for name, text in texts.items()}, f"*{extension}", form)
+    own = wide if form == "encoding" else {name for name, text in texts.items() if _HAS_FORM[form](text)}
+    found = {name: _CLEANERS[form](text) if name in own else " ".join(text.split()) for name, text in texts.items()}
+    return ForeignCaptions(found, f"*{extension}", form)
 
 
 def _read_marked_text(image: Path, extension: str) -> str:
@@ -223,10 +230,10 @@ def _separate(tags: Iterable[str]) -> str:
     return ", ".join(_clean_tag(tag) for tag in tags if tag.strip())
 
 
-def _has_tag_lines(text: str) -> bool:
+def _has_tag_lines(text: str, least: int = MIN_TAGS) -> bool:
     """Whether every line is a tag: a few words."""
     lengths = [len(line.split()) for line in text.splitlines() if line.strip()]
-    short = len(lengths) >= MIN_TAGS and max(lengths) <= MAX_TAG_WORDS and sum(lengths) <= MEAN_TAG_WORDS * len(lengths)
+    short = len(lengths) >= least and max(lengths) <= MAX_TAG_WORDS and sum(lengths) <= MEAN_TAG_WORDS * len(lengths)
     return short and "," not in text
 
 
@@ -240,6 +247,13 @@ def _has_spaced_tags(text: str) -> bool:
     )
 
 
+# Whether a caption has the form that most captions next to it have.
+_HAS_FORM: Mapping[CaptionForm, Callable[[str], bool]] = {
+    "lines": lambda text: _has_tag_lines(text, least=1),  # next to others, one tag is a line, too
+    "spaces": _has_spaced_tags,
+    "parameters": lambda text: bool(_PARAMETERS.search(text)),
+    "placeholder": lambda text: PLACEHOLDER in text,
+}
 _CLEANERS: Mapping[CaptionForm, Callable[[str], str]] = {
     "lines": lambda text: _separate(text.splitlines()),
     "spaces": lambda text: _separate(text.split()),

@@ -112,9 +112,15 @@ def find_dataset(root: Path, model_folders: Sequence[Path], scanning: ScanOption
 
 
 def _find_copies(folders: Sequence[FoundFolder]) -> dict[Path, Path]:
-    concepts = [each for each in folders if each.name.role == "concept"]
-    found = find_resized_copies([each.facts for each in concepts])
-    return {concepts[at].path: concepts[other].path for at, other in found.items()}
+    """Only folders whose names have the same words: others are other concepts."""
+    copies, groups = dict[Path, Path](), dict[FolderName, list[FoundFolder]]()
+    for each in folders:
+        if each.name.role == "concept":
+            groups.setdefault(each.name._replace(repeats=None), []).append(each)
+    for group in groups.values():
+        found = find_resized_copies([each.facts for each in group])
+        copies |= {group[at].path: group[other].path for at, other in found.items()}
+    return copies
 
 
 def _choose_folders(listing: FolderListing) -> tuple[list[str], list[str]]:

@@ -11,7 +11,7 @@ from lorabake.inputs.images import decode_image, ignore_pillow_warnings
 from lorabake_schemas.dataset import FolderFacts, ImageFacts, ImageRef
 
 SAMPLES = 6  # pairs of each two folders that are compared by their pixels
-MOST = 0.9  # of a folder's images that another has, too
+MOST = 0.9  # of the images that have another size; a small one may have been left as it was
 Pair = tuple[ImageFacts, ImageFacts]
 
 
@@ -36,13 +36,18 @@ def _rank(folder: FolderFacts) -> tuple[int, int]:
 def _is_copy(folder: FolderFacts, other: FolderFacts) -> bool:
     by_stem = {file_stem(image.name): image for image in other.images}
     pairs = [(image, by_stem[stem]) for image in folder.images if (stem := file_stem(image.name)) in by_stem]
-    pairs = [pair for pair in pairs if _has_same_shape(*pair)]
+    if len(pairs) < len(folder.images) or not all(_has_same_shape(*pair) and _adds_no_caption(*pair) for pair in pairs):
+        return False
     resized = [pair for pair in pairs if pair[0].width != pair[1].width]
-    if not resized or len(pairs) < MOST * len(folder.images) or len(resized) < MOST * len(pairs):
+    if not resized or len(resized) < MOST * len(pairs):
         return False
     samples = resized[:: max(1, len(resized) // SAMPLES)][:SAMPLES]
     with ignore_pillow_warnings():
         return all(_looks_alike(folder, other, pair) for pair in samples)
+
+
+def _adds_no_caption(one: ImageFacts, two: ImageFacts) -> bool:
+    return one.caption.text in {"", two.caption.text}
 
 
 def _has_same_shape(one: ImageFacts, two: ImageFacts) -> bool:
