@@ -12,7 +12,7 @@ from PIL import Image
 from lorabake.inputs.dataset import ImageFolder, ScanOptions, scan_folders
 from lorabake.planning.compile import compile_plan
 from lorabake.util import resources
-from lorabake_schemas.dataset import FolderFacts, ImageFacts, MaskFacts
+from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, FolderFacts, ImageFacts, MaskFacts
 from lorabake_schemas.guide.registry import RuleContext
 from lorabake_schemas.recipe import Recipe
 from situations import CLASS, TOKEN, concept, dataset, folder, plan_of, recipe, situation, spoken, subset, values
@@ -61,13 +61,18 @@ def test_masks_next_to_their_images_are_not_images(tmp_path: Path) -> None:
 
 
 def test_images_named_as_masks_of_others() -> None:
-    image, worn = ImageFacts("a.png", 64, 64, "RGB"), ImageFacts("a_mask.png", 64, 64, "RGB")
+    bare = CaptionFacts(problem=CaptionProblem.MISSING)
+    image, worn = (ImageFacts(name, 64, 64, "RGB", caption=bare) for name in ("a.png", "a_mask.png"))
+    captioned = worn._replace(caption=CaptionFacts("fox, wearing a mask"))
     others = tuple(ImageFacts(f"{n}.png", 64, 64, "RGB") for n in range(4))
     for images, count in (
         ((image, worn._replace(mode="L"), *others), 1),
         ((image, worn), 1),
         ((image, worn, *others), 0),  # somebody who wears one
         ((worn._replace(mode="L"), *others), 0),
+        ((image, worn._replace(mode="P"), *others), 0),  # saved with few colors
+        ((image, captioned), 0),
+        ((image, captioned._replace(mode="L"), *others), 0),
     ):
         found = dataset(folder("pics", images=images))
         assert len(spoken("S49.likely", situation(recipe(), found))) == count

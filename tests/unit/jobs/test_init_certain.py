@@ -109,3 +109,20 @@ def test_masks_have_no_masks_of_their_own(tmp_path: Path) -> None:
     text = path.read_text("utf-8").replace('images = "set"', 'images = "set"\nmasks = "set/masks"')
     path.write_text(text, "utf-8")
     assert "S49" in {each.rule for each in check(path).errors}
+
+
+@pytest.mark.parametrize("captioned", [True, False])
+def test_a_metadata_file_of_another_recipe_is_left_alone(tmp_path: Path, captioned: bool) -> None:
+    """Images in two folders have the same names; only its own folder may use the file again."""
+    draw(tmp_path / "r" / "5_anna woman", 6, lambda n: f"[trigger], woman, {SEEN_TAGS[n]}")
+    draw(tmp_path / "u" / "5_bella woman", 6)
+    _, first = start(tmp_path / "r", tmp_path)
+    _, path = start(tmp_path / "u", tmp_path)
+    (concept,) = read(path)["concept"]
+    assert (concept["token"], concept["captions"]) == ("bella", "none")
+    name = read(first)["concept"][0]["metadata_file"]
+    if not captioned:
+        for text in (tmp_path / "r" / "5_anna woman").glob("*.txt"):
+            text.unlink()
+    _, again = start(tmp_path / "r", tmp_path, output=tmp_path / "again.toml")
+    assert read(again)["concept"][0]["metadata_file"] == name

@@ -17,7 +17,7 @@ from typing import Literal, cast
 
 from lorabake.inputs.captions import caption_path, read_caption_lines
 from lorabake.inputs.folders import CAPTION_EXTENSIONS, MAX_TEXT_BYTES, file_stem
-from lorabake.inputs.metadata_file import OFFER_LIMIT
+from lorabake.inputs.metadata_file import OFFER_LIMIT, is_of_other_images
 from lorabake.inputs.prepare.texts import decode_text
 from lorabake.util.files import is_file, parse_json, read_bytes
 from lorabake_schemas.dataset import CAPTION_EXTENSION, CaptionFacts, CaptionProblem, FolderFacts, ImageFacts
@@ -124,7 +124,9 @@ def _iter_sources(root: Path, names: Sequence[str]) -> Iterator[ForeignCaptions]
                 yield ForeignCaptions(found, f"{folder}/*{CAPTION_EXTENSION}")
     for path in _list_tables((root, root.parent), set(stems.values())):
         with suppress(OSError, ValueError, csv.Error):
-            yield ForeignCaptions(_match_names(_read_table(path), stems), path.name)
+            texts = _match_names(_read_table(path), stems)
+            if any(texts.values()) and not is_of_other_images(path, root):
+                yield ForeignCaptions(texts, path.name)
 
 
 def _list_names(folder: Path) -> set[str]:

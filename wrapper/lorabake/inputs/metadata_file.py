@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any, NamedTuple, cast
 from lorabake.inputs.captions import cut_text, expand_caption
 from lorabake.inputs.folders import METADATA_EXTENSIONS, FolderListing, file_stem
 from lorabake.util.fact_cache import make_stamp
-from lorabake.util.files import is_file, parse_json, read_bytes, reason
+from lorabake.util.files import is_file, parse_json, read_bytes, read_toml, reason
 from lorabake_schemas.bucket_fit import Size
 from lorabake_schemas.caches import CACHE_INFO_FILE
 from lorabake_schemas.dataset import (
@@ -206,9 +206,38 @@ def find_metadata_file(root: Path, folders: Iterable[Path], images: Iterable[str
         with suppress(OSError, ValueError):
             table = load_metadata_table(path, OFFER_LIMIT)
             captioned = [name for name, entry in table.items() if _has_caption(entry)]
-            if 2 * len({Path(name).name for name in captioned} & wanted) >= len(names):
+            fits = 2 * len({Path(name).name for name in captioned} & wanted) >= len(names)
+            if fits and not is_of_other_images(path, root):
                 return MetadataOffer(str(path), all(is_file(root / name) for name in table))
     return None
+
+
+def is_of_other_images(path: Path, root: Path) -> bool:
+    """Whether recipes next to a metadata file use it, none of them for the images in ``root``: images in another folder
+    may have the same names."""
+    users = {os.path.realpath(images) for images in _list_users(path)}
+    return bool(users) and os.path.realpath(root) not in users
+
+
+def _list_users(path: Path) -> Iterator[Path]:
+    """The folders whose captions are in a metadata file, as the recipes next to it have them."""
+    with suppress(OSError):
+        for name in sorted(os.listdir(path.parent)):  # noqa: PTH208 - names alone
+            if name.endswith(".toml"):
+                with suppress(OSError, ValueError):
+                    yield from _read_users(path, read_toml(path.parent / name).get("concept"))
+
+
+def _read_users(path: Path, concepts: object) -> Iterator[Path]:
+    for concept in cast("list[object]", concepts) if isinstance(concepts, list) else ():
+        fields = cast("dict[str, object]", concept) if isinstance(concept, dict) else {}
+        file, images = fields.get("metadata_file"), fields.get("images")
+        if isinstance(file, str) and isinstance(images, str) and _is_same(path.parent / file, path):
+            yield path.parent / images
+
+
+def _is_same(one: Path, two: Path) -> bool:
+    return os.path.realpath(one) == os.path.realpath(two)
 
 
 def _has_caption(entry: object) -> bool:

@@ -61,14 +61,20 @@ def masks_beside_images(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 LIKELY_ENDS = ("_mask", "-mask", ".mask")  # of a mask's name, behind that of its image
-GRAY_MODES = frozenset({"1", "L", "LA", "P", "I", "I;16"})
+GRAY_MODES = frozenset({"1", "L", "LA", "I", "I;16"})
 
 
-@rule("S49.likely", WARNING, "An image that is named after another one as its mask would be trained as an image.")
+@rule(
+    "S49.likely",
+    WARNING,
+    "An image that is named after another one as its mask would be trained as an image.",
+    unless="a caption for it",
+)
 def likely_masks_beside_images(situation: RuleContext) -> Iterator[RuleHit]:
     for where, folder in iter_folders(situation):
         stems = {image.name.rpartition(".")[0] for image in folder.images}
-        named = [image for image in folder.images if _is_named_as_mask(image.name.rpartition(".")[0], stems)]
+        bare = (image for image in folder.images if not image.caption.text)
+        named = [image for image in bare if _is_named_as_mask(image.name.rpartition(".")[0], stems)]
         all_have = 2 * len(named) >= len(folder.images)
         if names := [image.name for image in named if all_have or image.mode in GRAY_MODES]:
             said = msg(
