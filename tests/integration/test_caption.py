@@ -112,6 +112,20 @@ def test_a_command_that_writes_files(caption: Captioning, project: Path, mark: s
     assert digests(project) == before
 
 
+def test_the_background_that_prepare_made_is_in_the_caption(caption: Captioning, project: Path, tmp_path: Path) -> None:
+    for path in (project / "img").iterdir():
+        path.unlink()
+    Image.new("RGBA", (512, 512), (9, 9, 9, 0)).save(project / "img" / "cut.png")
+    Image.new("RGB", (512, 512), (9, 9, 9)).save(project / "img" / "whole.png")
+    argv = [sys.executable, "-m", "lorabake", "prepare", "r.toml", "--to", "ready", "--yes"]
+    subprocess.run(argv, cwd=project, env=environment(tmp_path), capture_output=True, timeout=120, check=False)
+    ready = project / "ready"
+    (color,) = filter(None, (each["color"] for each in json.loads((ready / "prepared.json").read_text())["images"]))
+    done = [sys.executable, "-m", "lorabake", "caption", str(ready / "r.toml"), "--template", "photo of {token}"]
+    subprocess.run(done, cwd=project, env=environment(tmp_path), capture_output=True, timeout=120, check=True)
+    assert texts(ready) == {"cut.txt": f"photo of lumlamp, {color} background\n", "whole.txt": "photo of lumlamp\n"}
+
+
 def test_a_dry_run_and_a_template(caption: Captioning, project: Path) -> None:
     for args in (("--with", tool("{image}")), ("--template", "photo of {token} {class}")):
         found = json.loads(caption(*args, "--dry-run", "--json").stdout)

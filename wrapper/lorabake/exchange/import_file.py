@@ -79,8 +79,10 @@ def write_import(
         if place is not None and not place.is_absolute():
             content = _map_paths(content, partial(_write_relative, place=_make_absolute(place), new=path.parent))
     text = format_imported_recipe(replace(made, content=content), translate)
-    free = next(other for n in count(2) if not exists(other := path.with_stem(f"{path.stem}-{n}")))
-    hint = msg("delete it, or write another file: `{command}`", command=write_command(free))
+    hint = None
+    if exists(path) and path.name:
+        free = next(other for n in count(2) if not exists(other := path.with_stem(f"{path.stem}-{n}")))
+        hint = msg("delete it, or write another file: `{command}`", command=write_command(free))
     create_recipe_file(path, text, hint)
     return path
 

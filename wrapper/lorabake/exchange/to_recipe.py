@@ -64,7 +64,7 @@ def make_recipe(config: ForeignConfig, source: Source, *, faithful: bool = False
     options = {option.name: option for option in snapshot.of(family.script)}
     trainer = TrainerFacts(options, snapshot.dataset, snapshot.signatures, family)
     config = replace(config, datasets=find_folders(config, source, missing))
-    config, remarks = complete_images(config, source)
+    config, remarks = complete_images(config, source, faithful=faithful)
     if config.complete and "network_module" not in config.options:
         why = msg("the source does not name a network")
         missing.append(ImportedKey(key="network.type", value="lora", fate="unknown", to="network.type", why=why))

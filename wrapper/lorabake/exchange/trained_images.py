@@ -51,15 +51,17 @@ class _Folder(NamedTuple):
         return Remark(self.get("image_dir") or "", key, value, why)
 
 
-def complete_images(config: ForeignConfig, source: Source) -> tuple[ForeignConfig, tuple[Remark, ...]]:
-    """With a token where the source has none and the captions show one, and without captions where the training had
-    none; and what has to be checked about that."""
+def complete_images(
+    config: ForeignConfig, source: Source, *, faithful: bool
+) -> tuple[ForeignConfig, tuple[Remark, ...]]:
+    """With a token where the source has none and the captions show one (not if ``faithful``: images without a caption
+    would get it as theirs), and without captions where the training had none; and what has to be checked about that."""
     remarks = list[Remark]()
     datasets = list[ForeignDataset]()
     for block in config.datasets:
         subsets = list[ForeignSubset]()
         for part in block.subsets:
-            found = part if part.is_reg else _complete(_look_at(part, source), remarks)
+            found = part if part.is_reg else _complete(_look_at(part, source), remarks, guesses=not faithful)
             subsets.append(found)
         datasets.append(replace(block, subsets=tuple(subsets)))
     return replace(config, datasets=tuple(datasets)), tuple(dict.fromkeys(remarks))
@@ -88,15 +90,18 @@ def _look_at(part: ForeignSubset, source: Source) -> _Folder:
     return _Folder(part, facts if facts.images else None)
 
 
-def _complete(folder: _Folder, remarks: list[Remark]) -> ForeignSubset:
+def _complete(folder: _Folder, remarks: list[Remark], *, guesses: bool) -> ForeignSubset:
     part = folder.part
     options = dict(part.options)
     if "metadata_file" in options:
         return part
-    if "class_tokens" not in options and (found := _find_words(folder)):
+    if guesses and "class_tokens" not in options and (found := _find_words(folder)):
         words, why = found
         options["class_tokens"] = Given(value=words, keys=())
-        remarks.append(folder.remark("token", words.partition(",")[0], why))
+        token, _, class_ = words.partition(",")
+        remarks.append(folder.remark("token", token, why))
+        if class_:
+            remarks.append(folder.remark("class", class_.strip(), why))
     if _had_no_captions(folder) and "caption_extension" not in options:
         if folder.facts and any(image.caption.text for image in folder.facts.images):
             why = msg("the LoRA was trained without captions, but this folder has some, which are used")

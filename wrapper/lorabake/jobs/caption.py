@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
@@ -31,6 +31,8 @@ from lorabake.inputs.caption_text import (
     read_output,
 )
 from lorabake.inputs.captions import caption_path
+from lorabake.inputs.prepare.folder import read_background_colors
+from lorabake.inputs.prepare.texts import CaptionRules, add_background
 from lorabake.jobs.caption_edits import (
     CaptionFile,
     EditedFile,
@@ -90,7 +92,8 @@ class CaptionTarget:
     """An image that is to get a caption, and the file that it goes to; both also as named from the recipe.
 
     ``replaced`` is that file if it has a text, which somebody wants to be changed; ``appended`` is how its captions are
-    split if tags are added to them, None if others take their place.
+    split if tags are added to them, None if others take their place. ``background`` is the color that it got by
+    `prepare`.
     """
 
     image: Path
@@ -100,6 +103,7 @@ class CaptionTarget:
     writer: CaptionWriter
     replaced: CaptionFile | None = None
     appended: LineStyle | None = None
+    background: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +148,7 @@ def plan_captions(
     )
     read, notes = read_unread_captions(read), list[Message]()
     targets, kept, files = list[CaptionTarget](), 0, set[object]()
-    known = dict[Path, tuple[int, int] | Path]()
+    known, colors = dict[Path, tuple[int, int] | Path](), read_background_colors(read.loaded.folder)
     for concept, found in zip(read.recipe.concept, read.folders, strict=True):
         if concept.metadata_file:
             said = msg("{folder}: its captions are in {file}", folder=concept.images, file=concept.metadata_file)
@@ -167,7 +171,7 @@ def plan_captions(
             if not bare and kept_text:
                 kept += 1
                 continue
-            target = _make_target(Path(found.path), concept.images, image, extension, writer)
+            target = _make_target(Path(found.path), concept.images, image, extension, writer, colors)
             same = identify_file(target.file, known)
             if same not in files:  # 1.png and 1.jpg share a caption, and so does a folder that is named twice
                 files.add(same)
@@ -197,9 +201,12 @@ def remove_unread_marks(plan: CaptionPlan) -> bool:
     return text is not None
 
 
-def _make_target(root: Path, images: str, image: ImageFacts, extension: str, writer: CaptionWriter) -> CaptionTarget:
+def _make_target(
+    root: Path, images: str, image: ImageFacts, extension: str, writer: CaptionWriter, colors: Mapping[str, str]
+) -> CaptionTarget:
     path, name = root / image.name, f"{images.rstrip('/')}/{image.name}"
-    return CaptionTarget(path, Path(caption_path(str(path), extension)), name, caption_path(name, extension), writer)
+    file, file_name = Path(caption_path(str(path), extension)), caption_path(name, extension)
+    return CaptionTarget(path, file, name, file_name, writer, background=colors.get(name))
 
 
 def write_template_captions(plan: CaptionPlan, *, dry_run: bool) -> CaptionOutcome:
@@ -318,7 +325,10 @@ def _make_text(target: CaptionTarget, lines: Sequence[str]) -> tuple[bytes, byte
     """What the file has before and after, and its new caption. Raises OSError, TextError, UnicodeDecodeError."""
     before = read_bytes(target.file, within=target.replaced.root) if target.replaced is not None else b""
     if target.appended is None:
-        text = target.writer.compose(lines)
+        text, writer = target.writer.compose(lines), target.writer
+        if target.background is not None:
+            rules = CaptionRules(separator=writer.style.separator, underscores=writer.underscores)
+            text = add_background(text, target.background, rules)
         return before, f"{text}\n".encode(), text
     after, tags = before.decode(), target.writer.clean(lines)
     if tags:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from lorabake.runs.log.parser import STEP_BAR, decode_line, parse_other_bar
-from lorabake.runs.status import IN_PROGRESS, read_state
+from lorabake.runs.status import is_in_progress
 from lorabake.util.files import open_file
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def follow_log(tail: LogTail) -> Iterator[bytes]:
     """What a log gets until its run is no longer in progress. Raises MachineError if the record cannot be read."""
     while True:
         due = time.monotonic() + STATE_INTERVAL_S
-        over = read_state(tail.paths) not in IN_PROGRESS
+        over = not is_in_progress(tail.paths)
         yield from tail.read()
         if over:
             return

@@ -91,6 +91,11 @@ def read_state(paths: RunPaths) -> RunState:
     return judge_state(gather_evidence(paths, record, read_activity(paths)))
 
 
+def is_in_progress(paths: RunPaths) -> bool:
+    """Without a look at the events, so it may be asked often. Raises MachineError for a record that cannot be read."""
+    return judge_state(gather_evidence(paths, read_record(paths.record), RunActivity())) in IN_PROGRESS
+
+
 def gather_evidence(paths: RunPaths, record: Record, activity: RunActivity) -> RunEvidence:
     code, active = record.outcome.code if record.outcome is not None else None, find_active(paths, record)
     asked = StopSchedule(paths).poll() if active is not None else ()

@@ -24,16 +24,17 @@ def differing_adaptive_rates(situation: RuleContext) -> Iterator[RuleHit]:
     used = {name: value for name, value in rates.items() if value}  # 0 leaves the group out
     if requires_one_rate(situation.optimizer) and len(set(used.values())) > 1:
         listed = ", ".join(f"{name} = {value:g}" for name, value in used.items())
+        given = [name for name in ("unet_lr", "text_encoder_lr") if getattr(train, name) is not None]
         yield RuleHit(
-            ("train", "text_encoder_lr" if train.text_encoder_lr is not None else "unet_lr"),
+            ("train", given[-1]),
             msg(
                 "{optimizer} needs one learning rate for everything, not {rates}",
                 optimizer=situation.optimizer,
                 rates=listed,
             ),
             msg(
-                "remove unet_lr and text_encoder_lr; to skip the text encoder, set "
-                "network.network_train_unet_only = true"
+                "remove {keys}; to skip the text encoder, set network.network_train_unet_only = true",
+                keys=", ".join(given),
             ),
         )
 
@@ -76,7 +77,7 @@ def wrong_adaptive_rate(situation: RuleContext) -> Iterator[RuleHit]:
     rates = {name: getattr(situation.recipe.train, name) for name in RATE_KEYS}
     wrong = [name for name, rate in rates.items() if rate and (rate <= 0.1 or rate > 2)]
     if is_adaptive(situation.optimizer) and wrong:
-        name, settings = wrong[0], " and ".join(f"{name} = 1.0" for name in wrong)  # one alone would differ (S27)
+        name, settings = wrong[0], ", ".join(f"{name} = 1.0" for name in wrong)  # one alone would differ (S27)
         yield RuleHit(
             ("train", name),
             msg(

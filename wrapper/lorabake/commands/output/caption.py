@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorabake.commands.output.layout import bold, dim
@@ -11,8 +12,6 @@ from lorabake_schemas.caption_report import CaptionReport
 from lorabake_schemas.messages import Message, join_list, literal, msg, nmsg, shorten_list
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from lorabake.commands.output.layout import TextLayout
     from lorabake.jobs.caption import CaptionOutcome, CaptionPlan
 
@@ -58,7 +57,7 @@ def format_caption_report(report: CaptionReport, page: TextLayout, *, as_json: b
         return json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False)
     lines = list[str]()
     for each in report.written[:SHOWN]:
-        lines += [bold(page(each.file)), *page.paragraph(each.text, first="  ")]
+        lines += [bold(page(str(Path(report.recipe).parent / each.file))), *page.paragraph(each.text, first="  ")]
     if (rest := len(report.written) - SHOWN) > 0:
         lines.append(dim(page(msg("and {n} more (list all with --json)", n=rest))))
     for why, images in _group_failures(report).items():

@@ -20,7 +20,7 @@ def format_export_report(report: ExportReport, layout: TextLayout) -> str:
     else:
         lines += ["", layout(msg("Open {file} in the LoRA tab of the GUI.", file=report.files[0]))]
     lines += _format_keys(msg('In "Additional parameters":'), report.carried, layout)
-    lines += _format_keys(msg("As this machine needs it, unless the recipe decides:"), report.chosen, layout)
+    lines += _format_keys(msg("Chosen for this machine (set it in the recipe to override):"), report.chosen, layout)
     lines += _format_keys(msg("Not in the export:"), report.lost, layout)
     return "\n".join(lines)
 

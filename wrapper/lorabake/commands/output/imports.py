@@ -31,6 +31,7 @@ FATE_WORDS: dict[str, Message] = {
     "off": msg("empty or off"),
     "result": msg("not settings"),
 }
+LENGTHS = ("train.max_train_epochs", "train.max_train_steps")  # one in place of the other: the reason has both
 MAX_VALUE = 40  # characters of a value
 MAX_KEY = 60  # columns of a key with its value
 MERGED = 3  # keys with the same reason
@@ -49,7 +50,9 @@ def format_import(
     fates = (*LISTED_FATES, *COUNTED_FATES) if verbose else LISTED_FATES
     for fate in fates:
         keys = [key for key in report.keys if key.fate == fate]
-        lines += _format_group(FATE_WORDS[fate], keys if verbose else _merge_keys(keys), layout)
+        as_trained = fate == "repaired" and report.faithful
+        title = msg("as its program trained it, which was hardly meant") if as_trained else FATE_WORDS[fate]
+        lines += _format_group(title, keys if verbose else _merge_keys(keys), layout)
     lines += _format_added([key for key in report.added if verbose or key.to], layout)
     missing = report.missing if verbose else [_shorten_names(key, layout) for key in report.missing]
     lines += _format_group(msg("to fill in or to check"), missing, layout)
@@ -134,7 +137,7 @@ def _format_key(key: ImportedKey, layout: TextLayout) -> str:
 
 def _explain(key: ImportedKey) -> Message:
     why = key.why or literal("")
-    if key.trained is not None and (key.trained or key.to != "train.max_train_epochs"):
+    if key.trained is not None and (key.trained or key.to not in LENGTHS):
         trained = key.trained or msg("nothing")
         return msg("{why} (really trained with: {trained})", why=why, trained=trained)
     return why

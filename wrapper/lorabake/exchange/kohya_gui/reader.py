@@ -206,7 +206,7 @@ def _merge(meant: _Reading, trained: _Reading) -> Iterable[tuple[str, Given]]:
         if said and said.repair and not done and option == "max_train_epochs" and "max_train_steps" in trained.options:
             steps = str(trained.options["max_train_steps"].value)
             repair = msg(
-                "{why}; the recipe has max_train_epochs = {n}, with --faithful max_train_steps = {steps}",
+                "{why} (meant: max_train_epochs = {n}; trained: max_train_steps = {steps})",
                 why=said.repair,
                 n=str(said.value),
                 steps=steps,

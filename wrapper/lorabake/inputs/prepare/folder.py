@@ -92,6 +92,15 @@ def read_known_folder(root: Path) -> KnownFolder:
     return known
 
 
+def read_background_colors(root: Path) -> dict[str, str]:
+    """The colors of the backgrounds that `lorabake prepare` gave images of this folder, by their paths below it; none
+    if it did not make the folder, or if its manifest cannot be read."""
+    with suppress(OSError, ValueError):
+        found = parse_lenient(PreparedSet, files.read_bytes(root / MANIFEST_NAME, within=root))
+        return {image.path: image.color for image in found.images if image.color}
+    return {}
+
+
 def _add_manifest(known: KnownFolder, data: bytes) -> None:
     """Raises ValueError for what is none, or leads out of the folder."""
     found = parse_lenient(PreparedSet, data)
