@@ -6,7 +6,7 @@ Images and captions are named tuples: a frozen dataclass takes four times as lon
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import chain
 from posixpath import normpath
@@ -20,6 +20,8 @@ FORMAT_EXTENSIONS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"PNG": (".png",), "JPEG": (".jpg", ".jpeg"), "WEBP": (".webp",), "BMP": (".bmp",)}
 )
 IMAGE_EXTENSIONS = tuple(chain.from_iterable(FORMAT_EXTENSIONS.values()))
+# Ends of OneTrainer's names for what belongs to an image: NAME-masklabel.png is the mask of NAME.jpg.
+MASK_END, CONDITION_END = "-masklabel", "-condlabel"
 FOREIGN_EXTENSIONS = (".heic", ".heif", ".jxl", ".jp2")  # of images that lorabake cannot read, either
 
 
@@ -170,10 +172,10 @@ class FolderFacts:
     an extension that is not read here (``.caption`` instead of ``.txt``; any extension where no image has a caption).
     ``overlong`` are the captions above the recipe's token limit. ``caption_extension`` is the extension that was
     searched for, empty if a metadata file has the captions. ``offer`` is a metadata file with captions of
-    these images, which have none. ``companions`` are OneTrainer's masks and conditioning images, on which sd-scripts
-    would train unless a metadata file leaves them out. ``spelt`` is an existing folder whose name differs from this
-    missing one in capital letters only. ``identity`` identifies the folder on this machine under any name. ``stamps``
-    has the name of each image and caption that was found, with the time of its last change.
+    these images, which have none. ``companions`` are those images that are OneTrainer's masks and conditioning images
+    of others, on which sd-scripts trains; none with a metadata file. ``spelt`` is an existing folder whose name differs
+    from this missing one in capital letters only. ``identity`` identifies the folder on this machine under any name.
+    ``stamps`` has the name of each image and caption that was found, with the time of its last change.
     """
 
     path: str
@@ -196,6 +198,11 @@ class FolderFacts:
     metadata: MetadataFacts | None = None
     offer: MetadataOffer | None = None
     stamps: Mapping[str, str] = field(default_factory=dict[str, str], repr=False, compare=False)
+
+    def without_companions(self) -> FolderFacts:
+        """The same without those of its images."""
+        those = frozenset(self.companions)
+        return replace(self, images=tuple(each for each in self.images if each.name not in those)) if those else self
 
     @property
     def key(self) -> str:

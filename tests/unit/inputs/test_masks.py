@@ -14,6 +14,7 @@ from lorabake.planning.compile import compile_plan
 from lorabake.util import resources
 from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, FolderFacts, ImageFacts, MaskFacts
 from lorabake_schemas.guide.registry import RuleContext
+from lorabake_schemas.guide.rules.masks import has_masks_beside
 from lorabake_schemas.recipe import Recipe
 from situations import CLASS, TOKEN, concept, dataset, folder, plan_of, recipe, situation, spoken, subset, values
 
@@ -46,7 +47,7 @@ def test_masks_are_paired_by_stem_whatever_their_extension(tmp_path: Path) -> No
     assert found == MaskFacts(str(tmp_path / "masks"), count=2)
 
 
-def test_masks_next_to_their_images_are_not_images(tmp_path: Path) -> None:
+def test_masks_next_to_their_images_are_known(tmp_path: Path) -> None:
     """OneTrainer's; without such an image it is a name like any other, and a metadata file need not have them."""
     for name in ("0.png", "1.jpg", "0-masklabel.png", "1-condlabel.webp", "face-masklabel.png"):
         painted("RGB").save(tmp_path / name)
@@ -54,10 +55,33 @@ def test_masks_next_to_their_images_are_not_images(tmp_path: Path) -> None:
     asked = [ImageFolder(tmp_path), ImageFolder(tmp_path, metadata=tmp_path / "meta.json")]
     found, listed = scan_folders(asked, [], ScanOptions()).concepts
     assert found.companions == ("0-masklabel.png", "1-condlabel.webp")
-    assert [image.name for image in found.images] == ["0.png", "1.jpg", "face-masklabel.png"]
+    assert [image.name for image in found.without_companions().images] == ["0.png", "1.jpg", "face-masklabel.png"]
+    assert len(found.images) == 5  # as sd-scripts has them
     assert listed.companions == ()
     assert len(spoken("S49.beside", situation(recipe(), dataset(found)))) == 1
     assert not spoken("S49.beside", situation(recipe(), dataset(listed)))
+
+
+def test_what_prepare_does_with_masks_next_to_images_is_said() -> None:
+    """Used only where sd-scripts would take them; else they are left out of the copy."""
+    facts = replace(folder("pics"), companions=("0-masklabel.png",))
+    only = replace(facts, companions=("0-condlabel.png",))
+    plain = concept(TOKEN, "pics")
+    used = {
+        str(each.fix)
+        for part, found in (
+            (plain, facts),
+            (plain, only),
+            (plain | {"masks": "masks"}, facts),
+            (plain | {"alpha_mask": True}, facts),
+        )
+        for each in spoken("S49.beside", situation(recipe(concepts=[part]), dataset(found)))
+    }
+    assert len(used) == 2
+    assert has_masks_beside(recipe(concepts=[plain]).concept[0], recipe(), facts)
+    for part, found in ((plain, only), (plain | {"masks": "m"}, facts), (plain | {"alpha_mask": True}, facts)):
+        assert not has_masks_beside(recipe(concepts=[part]).concept[0], recipe(), found)
+    assert not has_masks_beside(recipe(regularization=REG).regularization[0], recipe(), facts)
 
 
 def test_images_named_as_masks_of_others() -> None:

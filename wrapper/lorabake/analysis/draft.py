@@ -330,9 +330,7 @@ def _find_masks(folder: FoundFolder, found: FoundDataset, name_path: Namer) -> s
 
 
 def _list_stems(folder: FoundFolder) -> set[str]:
-    names = [image.name for image in folder.facts.images]
-    masks = folder.facts.companions if folder.name.role == "masks" else ()
-    return {name.rpartition(".")[0] for name in (*names, *masks)}
+    return {image.name.rpartition(".")[0] for image in folder.facts.images}
 
 
 def _rate_masks(folder: FoundFolder, masks: FoundFolder) -> tuple[bool, int]:

@@ -20,10 +20,10 @@ from PIL import __version__ as pillow
 from lorabake.inputs import captions
 from lorabake.inputs.folders import (
     FolderListing,
+    find_companions,
     find_unmatched_captions,
     list_folder,
     list_image_folders,
-    split_companions,
 )
 from lorabake.inputs.images import ImageFileFacts, make_image_facts, read_image
 from lorabake.inputs.masks import read_masks
@@ -174,7 +174,7 @@ def _list_images(asked: ImageFolder) -> tuple[FolderListing, MetadataImages | No
     """The names in a folder, or those in its metadata file if it has one."""
     names = list_folder(asked.path, asked.caption_extension)
     if asked.metadata is None or names.problem is not None:
-        return split_companions(names), None
+        return names, None
     listed = list_metadata_images(names, asked.metadata, wildcard=asked.wildcard)
     return listed.listing, listed
 
@@ -203,7 +203,7 @@ def _scan_folder(
     masks = read_masks(asked.masks, images, names.root, state.store, state.now) if asked.masks else None
     found = _build_folder_facts(names, tuple(images), asked.caption_extension)
     if metadata is not None:
-        found = replace(found, caption_extension="", orphans=(), miscased=(), others=())
+        found = replace(found, caption_extension="", orphans=(), miscased=(), others=(), companions=())
     return ScannedFolder(names, replace(found, metadata=metadata, masks=masks), tuple(marks))
 
 
@@ -245,7 +245,7 @@ def _build_folder_facts(names: FolderListing, images: tuple[ImageFacts, ...], en
         orphans=stray.orphans,
         miscased=stray.miscased,
         others=stray.others,
-        companions=names.companions,
+        companions=find_companions(names.images),
         stamps=names.stamps,
         caption_extension=ending,
     )

@@ -9,14 +9,15 @@ from __future__ import annotations
 import errno
 import os
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from lorabake.util.fact_cache import is_file_stamp, make_stamp
 from lorabake.util.files import read_bytes
 from lorabake_schemas.caches import CACHE_EXTENSION
-from lorabake_schemas.dataset import IMAGE_EXTENSIONS
+from lorabake_schemas.dataset import CONDITION_END, IMAGE_EXTENSIONS, MASK_END
 
 GLOB_EXTENSIONS = tuple(spelling for ext in IMAGE_EXTENSIONS for spelling in (ext, ext.upper()))
 # Globbing is case-blind on Windows and exact elsewhere: .Jpg is seen there only.
@@ -29,8 +30,6 @@ CAPTION_EXTENSIONS = (".txt", ".caption", ".tags")  # of captions in other progr
 SIDECAR_EXTENSIONS = frozenset({".json", ".jsonl", ".xmp", ".xml", ".yaml", ".yml", ".toml", ".html", ".svg", ".log"})
 METADATA_EXTENSIONS = (".json", ".jsonl")  # of files that may have the captions of many images
 MAX_TEXT_BYTES = 1 << 16  # more than any caption
-# Ends of OneTrainer's names for what belongs to an image: NAME-masklabel.png is the mask of NAME.jpg.
-MASK_END, CONDITION_END = "-masklabel", "-condlabel"
 # Folders that systems and programs make, in lower case; what looks like images in them are thumbnails or deleted files.
 SYSTEM_FOLDERS = frozenset(
     {"@eadir", "#recycle", "@recycle", "$recycle.bin", "system volume information", "lost+found", "__macosx",
@@ -43,7 +42,6 @@ class FolderListing:
     """The names in a folder. ``root`` is its absolute path, ``identity`` its device and inode.
 
     ``stamps`` are those of images and caption files, links followed; a name that has none is a broken link.
-    ``companions`` are OneTrainer's masks and conditioning images, each next to its image: see split_companions.
     ``unknown`` are files of any other kind. ``problem`` is why the folder could not be read.
     """
 
@@ -57,7 +55,6 @@ class FolderListing:
     caches: tuple[str, ...] = ()
     captions: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
-    companions: tuple[str, ...] = ()
     problem: str | None = None
 
 
@@ -93,15 +90,11 @@ def list_folder(folder: str | os.PathLike[str], caption_extension: str) -> Folde
     return FolderListing(root, identity, images, stamps, ignored, hidden, folders, caches, captions, unknown)
 
 
-def split_companions(found: FolderListing) -> FolderListing:
-    """The listing of an image folder with OneTrainer's masks and conditioning images apart from the images."""
-    named = [name for name in found.images if file_stem(name).endswith((MASK_END, CONDITION_END))]
-    if not named:
-        return found
-    stems = set(map(file_stem, found.images))
-    those = [name for name in named if file_stem(name).removesuffix(MASK_END).removesuffix(CONDITION_END) in stems]
-    images = tuple(name for name in found.images if name not in set(those))
-    return replace(found, images=images, companions=tuple(those))
+def find_companions(images: Sequence[str]) -> tuple[str, ...]:
+    """OneTrainer's masks and conditioning images among these, each with its image."""
+    named = [name for name in images if file_stem(name).endswith((MASK_END, CONDITION_END))]
+    stems = set(map(file_stem, images)) if named else set[str]()
+    return tuple(name for name in named if file_stem(name).removesuffix(MASK_END).removesuffix(CONDITION_END) in stems)
 
 
 ENTRY_KINDS = ("images", "ignored", "hidden", "folders", "caches", "captions", "unknown", "")

@@ -184,7 +184,9 @@ def _find_nearby(root: Path) -> list[tuple[Path, FolderName]]:
 
 def _scan(named: Sequence[tuple[Path, FolderName]], scanning: ScanOptions) -> Iterator[FoundFolder]:
     """Images and captions of each folder, from the files that have its captions: .txt, .caption, metadata.json."""
-    facts = list(scan_folders([ImageFolder(path) for path, _ in named], [], scanning).concepts)
+    scanned = scan_folders([ImageFolder(path) for path, _ in named], [], scanning).concepts
+    pairs = zip(scanned, named, strict=True)
+    facts = [each if name.role == "masks" else each.without_companions() for each, (_, name) in pairs]
     offers = {at: offer for at, each in enumerate(facts) if (offer := _find_metadata(*named[at], each))}
     others = {
         at: ImageFolder(path, metadata=Path(offers[at].path)) if at in offers and offers[at].usable else ending
@@ -193,7 +195,7 @@ def _scan(named: Sequence[tuple[Path, FolderName]], scanning: ScanOptions) -> It
     }
     again = {at: folder for at, folder in others.items() if folder}
     for at, found in zip(again, scan_folders([*again.values()], [], scanning).concepts if again else (), strict=True):
-        facts[at] = found
+        facts[at] = found.without_companions()
     for at, (path, name) in enumerate(named):
         offer, own = offers.get(at), facts[at] if facts[at].images else _read_unread(facts[at])
         usable = name.role != "concept" or (offer and offer.usable) or not facts[at].images

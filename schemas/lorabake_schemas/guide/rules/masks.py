@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lorabake_schemas.dataset import FolderFacts, MaskFacts
+from lorabake_schemas.dataset import MASK_END, FolderFacts, MaskFacts
 from lorabake_schemas.guide.caption_settings import find_caption_value
 from lorabake_schemas.guide.defaults import format_bare_prompt, uses_alpha_mask
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
@@ -16,6 +16,7 @@ from lorabake_schemas.guide.rules.dataset import (
     summarize_names,
 )
 from lorabake_schemas.messages import Message, literal, msg
+from lorabake_schemas.recipe import Concept, Recipe, Regularization
 
 MAX_SHIFT = 0.1  # share of an image that may be cropped before its mask is noticeably off (ours)
 KeyPath = tuple[str | int, ...]
@@ -39,25 +40,48 @@ def unusable_masks(situation: RuleContext) -> Iterator[RuleHit]:
             yield RuleHit(where, message, fix, file=names[0])
 
 
+def can_use_masks(part: Concept | Regularization, recipe: Recipe) -> bool:
+    """Whether sd-scripts would take a folder of masks for these images, which do not have masks yet."""
+    if not isinstance(part, Concept) or part.masks or part.metadata_file:
+        return False
+    return not uses_alpha_mask(part, recipe)
+
+
+def has_masks_beside(part: Concept | Regularization, recipe: Recipe, facts: FolderFacts) -> bool:
+    """Whether the copy of `prepare` gets a folder of the masks that are next to these images."""
+    masks = any(name.rpartition(".")[0].endswith(MASK_END) for name in facts.companions)
+    return masks and can_use_masks(part, recipe)
+
+
 @rule(
     "S49.beside",
-    ERROR,
-    "OneTrainer has masks next to their images; sd-scripts would train on them as images.",
-    unless="a metadata file, which does not name them",
+    WARNING,
+    "OneTrainer has masks next to their images; sd-scripts trains on them as images.",
+    unless="a metadata file, which names the images",
 )
 def masks_beside_images(situation: RuleContext) -> Iterator[RuleHit]:
-    for where, folder in iter_folders(situation):
+    for (where, folder), part in zip(iter_folders(situation), _list_parts(situation.recipe), strict=True):
         if folder.companions:
             said = msg(
                 "sd-scripts would train on masks and conditioning images of OneTrainer: {names} ({n})",
                 n=len(folder.companions),
                 names=summarize_names(folder.companions),
             )
-            fix = msg(
-                "run `lorabake prepare RECIPE --to FOLDER`: in the copy the masks are in a separate folder and the "
-                "recipe uses them; or move them to another folder"
-            )
+            if has_masks_beside(part, situation.recipe, folder):
+                fix = msg(
+                    "run `lorabake prepare RECIPE --to FOLDER`: in the copy the masks are in a separate folder and the "
+                    "recipe uses them; or move them to another folder"
+                )
+            else:
+                fix = msg(
+                    "run `lorabake prepare RECIPE --to FOLDER`, which leaves them out of the copy; or move them to "
+                    "another folder"
+                )
             yield RuleHit(where, said, fix, file=folder.companions[0])
+
+
+def _list_parts(recipe: Recipe) -> tuple[Concept | Regularization, ...]:
+    return (*recipe.concept, *recipe.regularization)
 
 
 LIKELY_ENDS = ("_mask", "-mask", ".mask")  # of a mask's name, behind that of its image
@@ -71,7 +95,7 @@ GRAY_MODES = frozenset({"1", "L", "LA", "I", "I;16"})
     unless="a caption for it",
 )
 def likely_masks_beside_images(situation: RuleContext) -> Iterator[RuleHit]:
-    for where, folder in iter_folders(situation):
+    for (where, folder), part in zip(iter_folders(situation), _list_parts(situation.recipe), strict=True):
         stems = {image.name.rpartition(".")[0] for image in folder.images}
         bare = (image for image in folder.images if not image.caption.text)
         named = [image for image in bare if _is_named_as_mask(image.name.rpartition(".")[0], stems)]
@@ -83,10 +107,12 @@ def likely_masks_beside_images(situation: RuleContext) -> Iterator[RuleHit]:
                 all=len(folder.images),
                 names=summarize_names(names),
             )
-            fix = msg(
-                "rename them to NAME-masklabel.png and run `lorabake prepare RECIPE --to FOLDER`, which puts masks in "
-                "a separate folder; or move them to another folder"
-            )
+            fix = msg("move them to another folder")
+            if can_use_masks(part, situation.recipe):
+                fix = msg(
+                    "rename them to NAME-masklabel.png and run `lorabake prepare RECIPE --to FOLDER`, which puts masks "
+                    "in a separate folder; or move them to another folder"
+                )
             yield RuleHit(where, said, fix, file=names[0])
 
 

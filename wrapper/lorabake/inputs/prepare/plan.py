@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from lorabake.inputs.captions import caption_path
-from lorabake.inputs.folders import CONDITION_END, MASK_END, file_extension, file_stem, list_folder
+from lorabake.inputs.folders import file_extension, file_stem, list_folder
 from lorabake.inputs.images import make_image_facts, read_image
 from lorabake.inputs.prepare.crops import Crop
 from lorabake.inputs.prepare.pixels import WIDE_MODES
@@ -22,7 +22,15 @@ from lorabake.inputs.prepare.work import FIRST_ROTATED_SIDEWAYS, CaptionJob, Ima
 from lorabake.util.fact_cache import make_stamp
 from lorabake.util.files import open_file, read_bytes, reason
 from lorabake_schemas.bucket_fit import Size
-from lorabake_schemas.dataset import FORMAT_EXTENSIONS, CaptionFacts, CaptionProblem, FolderFacts, ImageFacts
+from lorabake_schemas.dataset import (
+    CONDITION_END,
+    FORMAT_EXTENSIONS,
+    MASK_END,
+    CaptionFacts,
+    CaptionProblem,
+    FolderFacts,
+    ImageFacts,
+)
 from lorabake_schemas.messages import Message, escape_undecodable, literal, msg
 from lorabake_schemas.prepared import LeftOutFile, LeftOutReason, PreparedStep
 

@@ -14,7 +14,6 @@ from typing import Literal, NamedTuple
 from lorabake.analysis.check import CheckResult
 from lorabake.errors import MachineError, RecipeError
 from lorabake.inputs.duplicates import DuplicateCandidate, find_exact_duplicates
-from lorabake.inputs.folders import MASK_END, file_stem
 from lorabake.inputs.prepare.crops import Crop, read_crops
 from lorabake.inputs.prepare.folder import (
     LOCK_NAME,
@@ -48,6 +47,7 @@ from lorabake_schemas.dataset import DatasetFacts, DuplicateGroup, FolderFacts, 
 from lorabake_schemas.guide.caption_settings import get_caption_text, has_wildcards, is_natural
 from lorabake_schemas.guide.defaults import group_concepts, list_leading_tags, uses_alpha_mask
 from lorabake_schemas.guide.rules.images import MAX_UPSCALE
+from lorabake_schemas.guide.rules.masks import has_masks_beside
 from lorabake_schemas.guide.tags import get_caption_style
 from lorabake_schemas.machine import Family
 from lorabake_schemas.messages import msg
@@ -177,7 +177,7 @@ def _group_parts(recipe: Recipe, dataset: DatasetFacts) -> list[_Parts]:
             facts = dataset.get_folder(*place)
             more = (part.metadata_file, part.masks, part.captions) if isinstance(part, Concept) else ()
             found.setdefault((table, facts.key, facts.caption_extension, more), []).append(place)
-    return [_Parts(dataset.get_folder(*places[0]), tuple(places)) for places in found.values()]
+    return [_Parts(dataset.get_folder(*places[0]).without_companions(), tuple(places)) for places in found.values()]
 
 
 def _make_requests(
@@ -207,7 +207,7 @@ def _make_requests(
             captions=not (isinstance(part, Concept) and part.captions == "none"),
             alpha=_choose_alpha(part, recipe, options.alpha),
             masks=os.path.abspath(folder / masks) if masks else None,  # noqa: PTH100 - as above
-            masks_beside=_has_masks_beside(part, recipe, parts.facts),
+            masks_beside=has_masks_beside(part, recipe, parts.facts),
             lossless=options.lossless,
             upscaler=options.upscaler_sha256,
             duplicates=duplicates[number],
@@ -238,12 +238,6 @@ def _read_rules(part: Concept | Regularization, recipe: Recipe, facts: FolderFac
         mark=get_caption_text(part, recipe, "keep_tokens_separator"),
         underscores=has_underscores((image.caption.text for image in facts.images), separator),
     )
-
-
-def _has_masks_beside(part: Concept | Regularization, recipe: Recipe, facts: FolderFacts) -> bool:
-    """Whether the copy gets a folder of the masks that are next to the images."""
-    usable = isinstance(part, Concept) and not part.masks and not uses_alpha_mask(part, recipe)
-    return usable and any(file_stem(name).endswith(MASK_END) for name in facts.companions)
 
 
 def _choose_alpha(
