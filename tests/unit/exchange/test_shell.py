@@ -192,6 +192,11 @@ POWERSHELL_VALUES = [
     ("$l = @(1, 2) + 3\n", "$($l.Count)$($l[-1])$($l -join '')", "33123"),
     ('<# " { #>\n$s = 4 # "\n', "$s", "4"),
     ("", "$PSScriptRoot\\x", ".\\x"),
+    ("$l = @('x')\n$l += if (2 -gt 1) { 'y' } else { 'z' }\n$l += 'w'\n", '"$l"', "x y w"),
+    ("$l = @('x')\n$l += switch (2) { 1 { 'y' } 2 { 'z'; 'w' } }\n", '"$l"', "x z w"),
+    ('$l = @(foreach ($i in 1..2) { [void]$h; "a$i" }) + (1..2 | % { "b$_" })\n', '"$l"', "a1 a2 b1 b2"),
+    ("$s = 3\n$s = if ($s -gt 4) { 'x' }\n$t = $s = \"$s.\"\n", '"$s$t"', ".."),
+    ("function f($x) { if ($x) { Write-Host 'x'; return 'y' }\n 'z' }\n$s = f 1\n", "$s", "y"),
 ]  # fmt: skip
 
 
@@ -306,6 +311,40 @@ def test_only_what_is_run_counts(name: str, text: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "text", "seed"),
+    [
+        ("a.ps1", "foreach ($i in 1..3) { if ($i -eq 2) { break }; $S += $i }\n", 1),
+        ("a.ps1", "1..4 | % { if ($_ -eq 2) { continue }; $S += $_ }\n", 8),
+        ("a.ps1", "foreach ($i in 1..3) { switch ($i) { 2 { break } default { $S += $i } } }\n", 4),
+        ("a.ps1", "while ($true) { $S = 1; if ($S) { break }; $S = 2 }\n$S += 1\n", 2),
+        ("a.ps1", "do { $S = 1; break; $S = 2 } while ($true)\n", 1),
+        ("a.sh", "for i in 1 2 3; do if [ $i = 2 ]; then break; fi; S=$i; done\n", 1),
+        ("a.sh", "for i in 1 2 3; do [ $i = 2 ] && continue; S=${S}$i; done\n", 13),
+        ("a.sh", "for i in 1 2; do for j in 3 4; do S=$i$j; continue 2; done; S=9; done\n", 23),
+        ("a.sh", "f() { break; }\nfor i in 1 2; do f; S=$i; done\nwhile true; do S=${S}0; break; S=9; done\n", 20),
+    ],
+)
+def test_a_loop_ends_where_it_says_so(name: str, text: str, seed: int, tmp_path: Path) -> None:
+    set_first = "S=\n" if name == "a.sh" else "$S = 0\n"
+    found = read(tmp_path, f"{set_first}{text}{LAUNCH}$S\n", name)
+    assert found.options["seed"].value == seed
+    assert found.missing == ()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.ps1", "foreach ($i in 1,2) { if (Test-Path $i) { break }; $S = $i }\n"),
+        ("a.sh", "for i in 1 2; do test -f x && break; S=$i; done\n"),
+    ],
+)
+def test_a_loop_that_may_end_is_to_check(name: str, text: str, tmp_path: Path) -> None:
+    found = read(tmp_path, f"{text}{LAUNCH}$S\n", name)
+    assert found.options["seed"].value == 2
+    assert [line.fate for line in found.missing] == ["unknown"]
+
+
+@pytest.mark.parametrize(
     ("name", "text"),
     [
         ("a.sh", "f() {\n  if [ -f x ]; then return; fi\n  exit 1\n}\nf\n" + LAUNCH + "1\n"),
@@ -333,6 +372,13 @@ def test_a_script_is_expected_to_find_what_it_needs(name: str, text: str, tmp_pa
         ("a.ps1", "$A = 'y' * 60000\nforeach ($i in 1..9000) { if ($A -eq $i) { } }\n"),
         ("a.ps1", "$A = '" + "x" * 70_000 + "'\n"),
         ("a.ps1", "function f { f }\nf\n"),
+        ("a.ps1", "$a=" * 3000 + "1\n"),
+        ("a.ps1", "$a=@{a=" * 3000),
+        ("a.ps1", "".join(f"function f{i} {{ {'if (1) {' * 50} f{i + 1} {'}' * 50} }}\n" for i in range(6)) + "f0\n"),
+        (
+            "a.sh",
+            "".join(f"f{i}() {{ {'for i in a; do ' * 50} f{i + 1}; {'done; ' * 50} }}\n" for i in range(6)) + "f0\n",
+        ),
         ("a.bat", ":a\ngoto a\n"),
         ("a.bat", "for /l %%i in (1,1,9000000) do set A=%%i\n"),
         ("a.bat", "set A=xy\n" + "set A=%A%%A%\n" * 30),
@@ -342,6 +388,13 @@ def test_a_script_is_expected_to_find_what_it_needs(name: str, text: str, tmp_pa
 def test_what_grows_without_end_is_refused(name: str, text: str, tmp_path: Path) -> None:
     with pytest.raises(RecipeError):
         read(tmp_path, f"{text}{LAUNCH}1\n", name)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.ps1", "echo a && " * 3000), ("a.sh", "echo a && " * 3000), ("a.ps1", "[int]" * 40 + "\n")]
+)
+def test_what_only_goes_on_is_read(name: str, text: str, tmp_path: Path) -> None:
+    assert read(tmp_path, f"{text}{LAUNCH}1\n", name).options["seed"].value == 1
 
 
 @pytest.mark.parametrize(

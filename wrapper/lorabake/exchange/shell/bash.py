@@ -19,7 +19,7 @@ from lorabake.exchange.shell.bash_syntax import (
     Test,
     Word,
 )
-from lorabake.exchange.shell.script import Loop, Runner, Status, Step, Value, check_size
+from lorabake.exchange.shell.script import JUMPS, Loop, Runner, Status, Step, Value, check_size
 from lorabake.exchange.shell.sums import compute, join_both, join_either, negate
 
 _VARIABLE = re.compile(r"(?P<length>#?)(?P<name>\w+|[@*#?$!-])(?:\[(?P<index>[^\]]*)\])?(?P<rest>.*)", re.DOTALL)
@@ -68,6 +68,9 @@ class _Bash(Runner):
         function = self.find_function(words[0])
         if words[0] in {"exit", "return"}:
             self.stop(words[0])
+        elif words[0] in JUMPS:
+            levels = to_number(words[1]) if len(words) > 1 else 1
+            self.stop_loop(words[0], levels if isinstance(levels, int) else 1)
         elif function is not None:
             arguments: dict[str, Value] = {str(number): word for number, word in enumerate(words[1:10], 1)}
             self.call(function, {**dict.fromkeys("123456789", ""), **arguments, "@": words[1:], "*": words[1:]})

@@ -243,7 +243,7 @@ class Parser(Scanner):
             case "while" | "until" as word:
                 condition, shown = self._read_condition("do")
                 body = self._read_block("done")
-                return Choice((Branch((word == "until", condition), shown, body),))
+                return Block((Choice((Branch((word == "until", condition), shown, body),)),), is_loop=True)
             case "for" | "select":
                 self.at = start
                 return self._read_loop()

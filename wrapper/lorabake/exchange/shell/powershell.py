@@ -9,9 +9,10 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from lorabake.exchange.convert import to_number
-from lorabake.exchange.shell.powershell_syntax import Assignment, Call, Jump, Match, Parser
+from lorabake.exchange.shell.powershell_syntax import Assignment, Call, Jump, Match, Parser, Piped
 from lorabake.exchange.shell.powershell_values import COMMA, Expression, Member
 from lorabake.exchange.shell.script import (
+    JUMPS,
     MAX_STEPS,
     Function,
     Loop,
@@ -40,6 +41,9 @@ _ROUNDED: dict[str, Callable[[float], float]] = {
 _SWITCHES = ("-wait", "-nonewwindow", "-passthru", "-verbose", "-force", "-nonewline", "-append")
 
 
+_SILENT = ("write-host", "write-warning", "write-verbose", "write-error", "out-null", "out-file", "set-content", "cd")
+
+
 class _Plain(str):
     """A number or a boolean, which differs from the same text in conditions and sums."""
 
@@ -62,12 +66,21 @@ def read_powershell_commands(text: str, variables: Mapping[str, Value]) -> Runne
 
 
 class _PowerShell(Runner):
-    """``tables`` are the variables with keys: each is a variable such as name.key."""
+    """``tables`` are the variables with keys: each is a variable such as name.key. ``output`` is what the statements of
+    a value return."""
 
     def __init__(self, variables: Mapping[str, Value]) -> None:
         super().__init__(variables)
         self.tables = set[str]()
         self.evaluated = 0
+        self.output: list[Value] | None = None
+
+    def run_node(self, node: Node) -> Status:
+        kept = self.output
+        self.output = None if isinstance(node, Piped) else kept
+        status = super().run_node(node)
+        self.output = kept
+        return status
 
     def run_step(self, step: Step) -> Status:
         match step.content:
@@ -75,11 +88,18 @@ class _PowerShell(Runner):
                 self._assign(assignment)
             case Call() as call:
                 self._run_command(step.line, call)
+            case Jump(how=how) if how in JUMPS:
+                self.stop_loop(how)
             case Jump(how=how):
                 self.stop("return" if how == "return" else "exit")
             case content:
-                self.evaluate(content)
+                self._return(self.evaluate(content))
         return "expected"
+
+    def _return(self, value: Value) -> None:
+        if self.output is not None:
+            self.count(value)
+            self.output.append(value)
 
     def _assign(self, assignment: Assignment) -> None:
         name, operator, nodes = assignment
@@ -93,7 +113,7 @@ class _PowerShell(Runner):
             for key, value in content.parts:
                 self._assign(Assignment(f"{name}.{key}", "=", value))
             return
-        value = self._evaluate_all(nodes, "") if nodes or operator != "?=" else _Unknown("")
+        value = self._evaluate_all(nodes, f"${name}") if nodes or operator != "?=" else _Unknown("")
         if operator == "+=":
             value = value if before is None and name != "args" else self._add([] if before is None else before, value)
         elif operator[0] in "-*/%":
@@ -136,6 +156,8 @@ class _PowerShell(Runner):
                 self.written[path[0]] = "\n".join(text)
         if words:
             self.add_command(line, words)
+        if self.output is not None:
+            self._return(self._evaluate_command(call))
 
     def _list_words(self, expression: Expression) -> list[str]:
         """Of an argument; a list is several of them."""
@@ -244,29 +266,33 @@ class _PowerShell(Runner):
 
     def _evaluate_all(self, nodes: Sequence[Node], written: str) -> Value:
         """What statements return: one value, or several as a list."""
-        values = list[Value]()
-        for node in nodes:
-            content = node.content if isinstance(node, Step) else None
-            if isinstance(content, Expression):
-                values.append(self.evaluate(content))
-                continue
-            self.run([node])
-            values.append(self._evaluate_command(content, written) if isinstance(content, Call) else _Unknown(written))
-        if len(values) == 1:
-            return values[0]
-        return self._flatten(values) if values else ""
+        content = nodes[0].content if len(nodes) == 1 and isinstance(nodes[0], Step) else None
+        if isinstance(content, Expression):
+            return self.evaluate(content)
+        kept, self.output = self.output, []
+        self.run(nodes)
+        found, self.output = self.output, kept
+        if isinstance(content, Assignment):
+            return self.variables.get(content.name, _Unknown(written))
+        if isinstance(content, Call) and found == [[]]:
+            return []
+        items = [_Unknown(item or written) if isinstance(item, _Unknown) else item for item in self._flatten(found)]
+        return items[0] if len(items) == 1 else items or ""
 
-    def _evaluate_command(self, call: Call, written: str) -> Value:
+    def _evaluate_command(self, call: Call) -> Value:
+        """An empty unknown value where only PowerShell knows it."""
         shown = " ".join(word.written for word in call.words)
         named, places = _read_named(call.words[1:], [self._list_words(word) for word in call.words[1:]])
         match call.words[0].written.lower():
             case "join-path":
                 parts = [*(named.get("path") or []), *(named.get("childpath") or []), *places]
-                return _Unknown(written) if len(parts) < 2 else "\\".join(part.rstrip("\\/") for part in parts)
+                return _Unknown("") if len(parts) < 2 else "\\".join(part.rstrip("\\/") for part in parts)
             case "new-object":
-                return [] if "list" in shown.lower() else _Unknown(written)
+                return [] if "list" in shown.lower() else _Unknown("")
+            case name if name in _SILENT:
+                return []
             case _:
-                return "." if _OWN_FOLDER.search(shown) else _Unknown(written)
+                return "." if _OWN_FOLDER.search(shown) else _Unknown("")
 
     def _evaluate_chain(self, expression: Expression) -> Value:
         first, *rest = expression.parts
@@ -332,7 +358,7 @@ class _PowerShell(Runner):
             if member.name in {"add", "addrange"} and name:
                 before = self.variables.get(key, [])
                 self.set_variable(key, self._flatten([before, *map(self.evaluate, member.arguments or ())]))
-                return ""
+                return []
             value = self._get_member(value, member)
             if isinstance(value, _Unknown):
                 return _Unknown(expression.written)
@@ -433,6 +459,8 @@ def _count_up(one: Value, two: Value, written: str) -> Value:
 
 
 def _cast(kind: str, value: Value) -> Value:
+    if kind == "void":
+        return []
     number = to_number(value) if isinstance(value, str) else None
     if isinstance(value, _Unknown):
         return value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from lorabake.exchange.shell.powershell_values import (
@@ -39,7 +40,7 @@ _KEYWORD = re.compile(
 )
 _ELSE = re.compile(r"(else\s*if|else)\b", re.IGNORECASE)
 _TARGET = re.compile(
-    r"(?:\[[\w.\[\]]+\]\s*)*\$\{?(?:(env:)|(?:global|script|local|private):)?(\w+)\}?"
+    r"(?:\[(?:[\w.]|\[[\w.]*\])+\]\s*)*\$\{?(?:(env:)|(?:global|script|local|private):)?(\w+)\}?"
     r"""((?:\.\w+|\[(?:"[^"$\n]*"|'[^'\n]*'|\d+)\])*)[ \t]*(\+\+|--|[-+*/%]?=(?!=))""",
     re.IGNORECASE,
 )
@@ -72,6 +73,11 @@ class Call(NamedTuple):
 
 class Jump(NamedTuple):
     how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Piped(Block):
+    """What goes into a command, and is no value of its own."""
 
 
 class Match(NamedTuple):
@@ -140,11 +146,11 @@ class Parser(ExpressionParser):
                 return [self._read_function()]
             case "param":
                 return list(self._read_parameters())
-            case "do" | "begin" | "process" | "end":
+            case "do" | "begin" | "process" | "end" as word:
                 body = self._read_block()
                 if self._look_for(re.compile(r"(?:while|until)\b", re.IGNORECASE)):
                     self.read_group()
-                return [Block(body)]
+                return [Block(body, is_loop=word == "do")]
             case "try":
                 return self._read_try()
             case "trap" | "class" | "enum":
@@ -155,8 +161,8 @@ class Parser(ExpressionParser):
                 self.skip()
                 value = [] if self.at >= len(self.text) or self.text[self.at] in ";\n)}" else self._read_pipeline()
                 return [*value, Step(line, Jump(word))]
-            case "break" | "continue":
-                return []
+            case "break" | "continue" as word:
+                return [Step(line, Jump(word))]
             case _:
                 return self.read_assignment()
 
@@ -189,7 +195,7 @@ class Parser(ExpressionParser):
             shown = self.text[start : self.at]
             body = self._read_block()
             if word == "while":
-                return [Choice((Branch(condition, shown, body),))]
+                return [Block((Choice((Branch(condition, shown, body),)),), is_loop=True)]
             first = condition.value[0] if condition.value else None
             name = first.content.name if isinstance(first, Step) and isinstance(first.content, Assignment) else "_"
             return [Loop(name, None, shown, body)]
@@ -216,7 +222,7 @@ class Parser(ExpressionParser):
                 self.refuse(start)
             if self.starts("}"):
                 self.at += 1
-                return Choice((*branches, *default), expected=False)
+                return Block((Choice((*branches, *default), expected=False),), is_loop=True)
             before = self.at
             pattern = self.read_primary()
             if pattern.written.lower() == "default":
@@ -280,33 +286,41 @@ class Parser(ExpressionParser):
             value: list[Node] = [Step(line, Expression("number", "1", "1"))]
             return [Step(line, Assignment(name, f"{found[4][0]}=", value), names)]
         self.skip("\n")
-        if _KEYWORD.match(self.text, self.at):
-            before, self.target = self.target, name
-            nodes = self._read_statement()
-            self.target = before
-            return nodes
-        return [Step(line, Assignment(name, found[4], self.read_assignment()), names)]
+        with self.nested():
+            if _KEYWORD.match(self.text, self.at):
+                before, self.target = self.target, names
+                value = self._read_statement()
+                self.target = before
+            else:
+                value = self.read_assignment()
+        return [Step(line, Assignment(name, found[4], value), names)]
 
     def _read_pipeline(self) -> list[Node]:
-        start, nodes = self.at, list[Node]()
-        source: Expression | None = None
+        start, parts, joint = self.at, list[tuple[str, Node]](), ""
+        while True:
+            nodes = self._read_pipe()
+            parts.append((joint, Block(nodes)))
+            joint = self.text[self.at : self.at + 2]
+            if joint not in {"&&", "||"}:
+                return nodes if len(parts) == 1 else [Chain(tuple(parts), self.text[start : min(self.at, start + 300)])]
+            self.at += 2
+            self.skip("\n")
+
+    def _read_pipe(self) -> list[Node]:
+        nodes, source = list[Node](), None
         while True:
             line = self.find_line(self.at)
             if _STARTS_EXPRESSION.match(self.text, self.at) or NUMBER.match(self.text, self.at):
                 source = self.read_expression()
                 names = re.findall(r"\$(\w+)\.(?:add|addrange|insert|remove)\(", source.written.lower())
-                content = Assignment(self.target, "=", [Step(line, source)]) if self.target else source
-                nodes.append(Step(line, content, tuple(names) or ((self.target,) if self.target else ())))
+                found: list[Node] = [Step(line, source, (*names, *self.target))]
             else:
-                nodes += self._read_command(source)
+                found = self._read_command(source)
                 source = None
             self.skip()
-            if (joint := self.text[self.at : self.at + 2]) in {"&&", "||"}:
-                self.at += 2
-                self.skip("\n")
-                return [Chain((("", Block(nodes)), (joint, Block(self._read_pipeline()))), self.text[start : self.at])]
-            if not self.starts("|"):
-                return nodes
+            if not self.starts("|") or self.starts("||"):
+                return [*nodes, *found]
+            nodes.append(Piped(found))
             self.at += 1
             self.skip("\n")
 
@@ -331,7 +345,7 @@ class Parser(ExpressionParser):
         shown = self.text[start : self.at].partition("{")[0].strip()
         if name in {"%", "foreach", "foreach-object"}:
             return [Loop("_", source, shown, block) for block in blocks]
-        names = list_scripts_of(word.written.strip("\"'") for word in words)
+        names = [*list_scripts_of(word.written.strip("\"'") for word in words), *self.target]
         loops = [Loop("_", None, shown, block) for block in blocks]
         return [*([Step(line, Call(tuple(words), source), tuple(names))] if words else []), *loops]
 

@@ -55,9 +55,9 @@ class UnclosedError(Exception):
 
 
 class ExpressionParser(Scanner, ABC):
-    """``target`` is the variable that a condition gives its value to."""
+    """``target`` is the variable that a condition gives its value to, if any."""
 
-    target = ""
+    target: tuple[str, ...] = ()
 
     @abstractmethod
     def read_list(self, end: str) -> list[Node]:
@@ -93,7 +93,7 @@ class ExpressionParser(Scanner, ABC):
         if not self.starts("("):
             return Expression("unknown", "")
         self.at += 1
-        target, self.target = self.target, ""
+        target, self.target = self.target, ()
         nodes = self.read_list(")")
         self.target = target
         return Expression("group", self.text[start : self.at], nodes)
@@ -146,7 +146,7 @@ class ExpressionParser(Scanner, ABC):
         found = values[0] if len(values) == 1 and isinstance(values[0], Expression) else None
         if found is not None and found.kind == "chain" and found.value == COMMA:
             return (found.parts[0], *(part for _, part in found.parts[1:]))
-        return () if not values else (found or group,)
+        return () if not group.value else (found or group,)
 
     def read_primary(self) -> Expression:
         start = self.at
@@ -201,7 +201,8 @@ class ExpressionParser(Scanner, ABC):
             key = self.match(re.compile(r"""["']?([\w. -]+?)["']?\s*=\s*"""))
             if key is None:
                 self.refuse(start)
-            pairs.append((key[1].lower(), self.read_assignment()))
+            with self.nested():
+                pairs.append((key[1].lower(), self.read_assignment()))
 
     def read_variable(self) -> Expression:
         """Or a word."""

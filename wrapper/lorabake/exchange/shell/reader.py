@@ -15,7 +15,7 @@ from lorabake.exchange.sd_toml import read_if_found, read_sections, with_dataset
 from lorabake.exchange.shell.bash import read_bash_commands
 from lorabake.exchange.shell.batch import read_batch_commands
 from lorabake.exchange.shell.powershell import read_powershell_commands
-from lorabake.exchange.shell.script import Runner, Value
+from lorabake.exchange.shell.script import Runner, Value, refuse_size
 from lorabake.recipe.foreign import decode_text
 from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.import_report import ImportedKey
@@ -64,7 +64,7 @@ def read_shell(source: Source) -> ForeignConfig:
     text = _read_text(source)
     read = _find_dialect(text, source.path.suffix.lower())
     environment: dict[str, Value] = {"HOME": source.home} if source.home else {}
-    script = read(text, environment)
+    script = _follow(read, text, environment)
     launches = list(_list_launches(script, read, _MAX_NESTED))
     launch = _choose(launches, source, text, script.unclosed)
     source = replace(source, written={re.split(r"[\\/]", name)[-1]: text for name, text in script.written.items()})
@@ -111,6 +111,14 @@ def _find_dialect(text: str, suffix: str) -> ReadText:
     )
 
 
+def _follow(read: ReadText, text: str, variables: Mapping[str, Value]) -> Runner:
+    """Raises RecipeError where too much is in one another, in a text or when its functions call one another."""
+    try:
+        return read(text, variables)
+    except RecursionError:
+        refuse_size()
+
+
 def _list_launches(script: Runner, read: ReadText, depth: int) -> Iterator[Launch]:
     """Of the commands, and of those that are an argument of another one, as of ``bash -c``."""
     for line, words in script.commands:
@@ -121,7 +129,7 @@ def _list_launches(script: Runner, read: ReadText, depth: int) -> Iterator[Launc
             continue
         for word in words if depth else ():
             if " " in word.strip() and _SCRIPT.search(word):
-                inner = _list_launches(read(word, script.variables), read, depth - 1)
+                inner = _list_launches(_follow(read, word, script.variables), read, depth - 1)
                 yield from (launch._replace(line=line) for launch in inner)
 
 

@@ -19,6 +19,7 @@ _MAX_CALLS = 8  # of functions that call one another
 _MAX_SCRIPT = 1 << 20  # characters
 _MAX_SET = 8 << 20  # characters of everything that is set and run
 MAX_STEPS = 20_000
+JUMPS = ("break", "continue")
 
 Value = str | list[str]
 Status = bool | Literal["expected"] | None  # of a condition whether it holds; a command is expected to succeed
@@ -77,7 +78,10 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Block:
+    """``is_loop``: break and continue end it."""
+
     body: Nodes
+    is_loop: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +145,8 @@ class Runner(ABC):
         self._may_have_returned = False
         self._functions: dict[str, Function] = {}
         self._open: list[str] = []
+        self._loops: list[tuple[str, int]] = []  # the variable of each, and how many doubts were open before it
+        self._levels = 0
         self._size = self._steps = self._calls = 0
 
     @abstractmethod
@@ -163,10 +169,10 @@ class Runner(ABC):
             self._steps += 1
             if self._steps > MAX_STEPS:
                 refuse_size()
-            status = self._run_node(node)
+            status = self.run_node(node)
         return status
 
-    def _run_node(self, node: Node) -> Status:
+    def run_node(self, node: Node) -> Status:
         match node:
             case Step(names=names):
                 self.note(names)
@@ -177,6 +183,8 @@ class Runner(ABC):
                 self._repeat(node)
             case Function(name=name):
                 self._functions[name] = node
+            case Block(body=body, is_loop=True):
+                self._run_loop(body)
             case Block(body=body):
                 return self.run(body)
             case Chain():
@@ -209,23 +217,36 @@ class Runner(ABC):
             for value in [None] if values is None else values:
                 if value is not None:
                     self.set_variable(loop.name, value)
-                self.run(loop.body)
+                if not self._run_loop(loop.body, loop.name):
+                    break
+
+    def _run_loop(self, body: Nodes, name: str = "") -> bool:
+        """Once. Returns whether the loop goes on."""
+        self._loops.append((name, len(self._open)))
+        self.run(body)
+        self._loops.pop()
+        if self.stopped not in JUMPS:
+            return not self.stopped
+        self._levels -= 1
+        goes_on = self.stopped == "continue" and not self._levels
+        self.stopped = self.stopped if self._levels else ""
+        return goes_on
 
     def _run_chain(self, chain: Chain) -> Status:
-        status, taken = self._run_node(chain.parts[0][1]), False
+        status, taken = self.run_node(chain.parts[0][1]), False
         if chain.parts[0][0] == "!" and isinstance(status, bool):
             status = not status
         for joint, node in chain.parts[1:]:
-            if (joint, status) in {("&&", False), ("||", True)}:
+            if self.stopped or (joint, status) in {("&&", False), ("||", True)}:
                 continue
             if status is not None and (joint, status) != ("||", "expected"):
-                status = self._run_node(node)
+                status = self.run_node(node)
                 continue
             with self._doubting(chain.shown):
                 if joint == "||" and (taken or status is not None):
                     self._note_all([node])
                 else:
-                    self._run_node(node)
+                    self.run_node(node)
                     taken = True
         return status
 
@@ -275,7 +296,9 @@ class Runner(ABC):
         kept, before = {name: self.variables.get(name) for name in values}, self._may_have_returned
         self.variables |= values
         self._may_have_returned = False
+        loops, self._loops = self._loops, []
         self.run(function.body)
+        self._loops = loops
         self._may_have_returned = before
         for name, value in kept.items():
             self.set_variable(name, value)
@@ -289,6 +312,17 @@ class Runner(ABC):
             self._may_have_returned = self._may_have_returned or (how == "return" and self._calls > 0)
         else:
             self.stopped = "return" if self._may_have_returned else how
+
+    def stop_loop(self, how: str, levels: int = 1) -> None:
+        """At ``break`` or ``continue``. In doubt, the loop goes on, and its variable depends on that doubt."""
+        if not self._loops:
+            return
+        levels = min(max(levels, 1), len(self._loops))
+        name, doubts = self._loops[-levels]
+        if len(self._open) > doubts:
+            self.note([name] if name else [])
+        else:
+            self.stopped, self._levels = how, levels
 
     def set_variable(self, name: str, value: Value | None) -> None:
         """None: only a shell knows the value."""
