@@ -51,6 +51,7 @@ def test_masks_next_to_their_images_are_known(tmp_path: Path) -> None:
     """OneTrainer's; without such an image it is a name like any other, and a metadata file need not have them."""
     for name in ("0.png", "1.jpg", "0-masklabel.png", "1-condlabel.webp", "face-masklabel.png"):
         painted("RGB").save(tmp_path / name)
+    (tmp_path / "1.txt").write_text("a", "utf-8")
     (tmp_path / "meta.json").write_text('{"0.png": {"caption": "a"}}', "utf-8")
     asked = [ImageFolder(tmp_path), ImageFolder(tmp_path, metadata=tmp_path / "meta.json")]
     found, listed = scan_folders(asked, [], ScanOptions()).concepts
@@ -59,6 +60,7 @@ def test_masks_next_to_their_images_are_known(tmp_path: Path) -> None:
     assert len(found.images) == 5  # as sd-scripts has them
     assert listed.companions == ()
     assert len(spoken("S49.beside", situation(recipe(), dataset(found)))) == 1
+    assert [each.file for each in spoken("G3.3", situation(recipe(), dataset(found)))] == ["0.png"]
     assert not spoken("S49.beside", situation(recipe(), dataset(listed)))
 
 

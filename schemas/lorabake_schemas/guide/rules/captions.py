@@ -31,12 +31,13 @@ def missing_captions(situation: RuleContext) -> Iterator[RuleHit]:
     for index, folder in iter_concept_folders(situation):
         concept = situation.recipe.concept[index]
         ending = folder.caption_extension
-        missing = [image.name for image in folder.images if image.caption.problem is CaptionProblem.MISSING]
+        images = folder.without_companions().images  # S49.beside
+        missing = [image.name for image in images if image.caption.problem is CaptionProblem.MISSING]
         where = ("concept", index, "images")
         if concept.captions == "none" or folder.metadata:  # S50.empty
             continue
         prompt = _describe_bare_prompt(format_bare_prompt(concept, situation.recipe))
-        if missing and len(missing) == len(folder.images):
+        if missing and len(missing) == len(images):
             yield RuleHit(
                 where,
                 msg(
@@ -54,7 +55,7 @@ def missing_captions(situation: RuleContext) -> Iterator[RuleHit]:
                 msg(
                     "images without a caption: {names} ({n} of {all}); {prompt}",
                     n=len(lacking),
-                    all=len(folder.images),
+                    all=len(images),
                     names=summarize_names(lacking),
                     prompt=prompt,
                 ),
