@@ -32,9 +32,12 @@ def differing_adaptive_rates(situation: RuleContext) -> Iterator[RuleHit]:
                 optimizer=situation.optimizer,
                 rates=listed,
             ),
-            msg(
-                "remove {keys}; to skip the text encoder, set network.network_train_unet_only = true",
-                keys=", ".join(given),
+            nmsg(
+                len(given),
+                "remove {key}; to skip the text encoder, set network.network_train_unet_only = true",
+                "remove unet_lr and text_encoder_lr; to skip the text encoder, set "
+                "network.network_train_unet_only = true",
+                key=given[0],
             ),
         )
 
@@ -77,7 +80,7 @@ def wrong_adaptive_rate(situation: RuleContext) -> Iterator[RuleHit]:
     rates = {name: getattr(situation.recipe.train, name) for name in RATE_KEYS}
     wrong = [name for name, rate in rates.items() if rate and (rate <= 0.1 or rate > 2)]
     if is_adaptive(situation.optimizer) and wrong:
-        name, settings = wrong[0], ", ".join(f"{name} = 1.0" for name in wrong)  # one alone would differ (S27)
+        name, settings = wrong[0], " and ".join(f"{name} = 1.0" for name in wrong)  # one alone would differ (S27)
         yield RuleHit(
             ("train", name),
             msg(
