@@ -216,13 +216,7 @@ class Parser(ExpressionParser):
         shown, branches, default = self.text[start : self.at], list[Branch](), list[Branch]()
         self.skip("\n")
         self.at += self.starts("{")
-        while True:
-            self.skip(";\n")
-            if self.at >= len(self.text):
-                self.refuse(start)
-            if self.starts("}"):
-                self.at += 1
-                return Block((Choice((*branches, *default), expected=False),), is_loop=True)
+        for _ in self.iter_entries(start):
             before = self.at
             pattern = self.read_primary()
             if pattern.written.lower() == "default":
@@ -230,6 +224,7 @@ class Parser(ExpressionParser):
             else:
                 branches.append(Branch(Match(subject, pattern), shown, self._read_block()))
             self.at += self.at == before
+        return Block((Choice((*branches, *default), expected=False),), is_loop=True)
 
     def _read_function(self) -> Node:
         self.skip()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
@@ -187,22 +188,28 @@ class ExpressionParser(Scanner, ABC):
                 members.append(Member("[", (Expression("group", self.text[found.start() : self.at], nodes),)))
         return Expression("path", self.text[start : self.at], base, tuple(members)) if members else base
 
-    def _read_table(self, start: int) -> Expression:
-        self.skip("\n")
-        self.at += 1
-        pairs = list[tuple[str, list[Node]]]()
+    def iter_entries(self, start: int) -> Iterator[None]:
+        """Comes to each entry in the braces of what began at ``start``, then behind them; whoever iterates reads it."""
         while True:
             self.skip(";\n")
             if self.at >= len(self.text):
                 self.refuse(start)
             if self.starts("}"):
                 self.at += 1
-                return Expression("table", self.text[start : self.at], None, tuple(pairs))
+                return
+            yield
+
+    def _read_table(self, start: int) -> Expression:
+        self.skip("\n")
+        self.at += 1
+        pairs = list[tuple[str, list[Node]]]()
+        for _ in self.iter_entries(start):
             key = self.match(re.compile(r"""["']?([\w. -]+?)["']?\s*=\s*"""))
             if key is None:
                 self.refuse(start)
             with self.nested():
                 pairs.append((key[1].lower(), self.read_assignment()))
+        return Expression("table", self.text[start : self.at], None, tuple(pairs))
 
     def read_variable(self) -> Expression:
         """Or a word."""
