@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# the tests start lorabake some thousand times, and without bytecode each start compiles all of it
+unexport PYTHONDONTWRITEBYTECODE
 # real trainings take all cores and much memory, so only the other tests run side by side
 PARALLEL := -n auto --maxprocesses 8 --dist worksteal
 LOCALE := wrapper/lorabake/locale
