@@ -16,7 +16,14 @@ from lorabake_schemas.dataset import parse_repeat_folder
 FolderRole = Literal["concept", "regularization", "masks", "other"]
 _ROLES: tuple[tuple[FolderRole, re.Pattern[str]], ...] = (
     ("masks", re.compile(r"(.*[ _-])?masks?")),
-    ("regularization", re.compile(r"(.*[ _-])?(regs?|regulari[sz]ation|class)([ _-]?images?)?")),
+    (
+        "regularization",
+        re.compile(
+            r"(.*[ _-])?(regs?|regulari[sz]ation|class)([ _-]?images?)?"
+            r"|(\d+_)?(regs?[_-]|(regulari[sz]ation([ _-]?images?)?|class[ _-]?images?)[ _-])(?P<class_>\w.*)",
+            re.IGNORECASE,
+        ),
+    ),
     (
         "other",
         re.compile(
@@ -37,6 +44,13 @@ _STRUCTURE = re.compile(
     r"|exports?|downloads?|dcim|camera( roll)?|hydrus|danbooru|gelbooru|safebooru|pixiv|twitter|instagram)"
     r"[ _-]?(data|images?|files|exports?|downloads?|\(?\d+\)?)?"
     r"|\d+([x_-]\d+)*(px)?|\d+apple|(19|20)\d\d([ ._-].*)?"  # sizes, numbers, cameras' folders, dates
+    r"|\d{4,}_training_data"  # Civitai's
+)
+MAX_REPEATS = 999  # what is larger in front of a name is a year or a number of something
+# What people write after a class: 512, 512x768, v2, (2), copy, 2023-05-01.
+_VERSION = re.compile(
+    r"((^|[ _-]+)(v(er(sion)?)?[ ._]?\d+(\.\d+)*|\d+([x\u00d7]\d+)?(px)?|\(\d+\)|\(?(copy|kopie|c[o\u00f3]pia)\)?))+$",
+    re.IGNORECASE,
 )
 # Names of what all images in a folder have in common, though the subject is that of the folders next to it.
 _VIEWS = re.compile(
@@ -108,25 +122,35 @@ def _are_outfits(above: str, names: Sequence[str]) -> bool:
     return bool(above) and not is_structure(basename(above)) and len(firsts) > 1
 
 
+def split_repeats(name: str) -> tuple[int, str] | None:
+    """Repeats and words of ``10_token``; None for any other name, such as a date, which sd-scripts would read so."""
+    repeats, words = parse_repeat_folder(name) or (0, "")
+    return (repeats, words.strip()) if 1 <= repeats <= MAX_REPEATS and any(map(str.isalpha, words)) else None
+
+
 def _split_name(name: str) -> tuple[int | None, str]:
-    repeats, words = parse_repeat_folder(name) or (None, name)
-    return (repeats, words.strip()) if words.strip() else (None, name)
+    return split_repeats(name) or (None, name)
+
+
+def _drop_version(words: str) -> str | None:
+    return _VERSION.sub("", words).strip() or None
 
 
 def _read_path(path: str, characters: set[str]) -> FolderName:
     role, name = find_role(path), basename(path)
     repeats, words = _split_name(name)
     if role == "regularization":
-        bare = find_role(words) == role or is_structure(words)
-        return FolderName(role, repeats, class_=None if bare else words)
+        named = dict(_ROLES)[role].fullmatch(words)
+        words = (named["class_"] or "") if named else words
+        return FolderName(role, repeats, class_=None if is_structure(words) else _drop_version(words))
     if role != "concept" or path == ".":
         return FolderName(role)
     if dirname(path) in characters:
-        return FolderName(role, repeats, basename(dirname(path)), None if is_structure(words) else words)
-    if repeats is None:
-        return FolderName(role, token=None if is_structure(words) else words)
+        return FolderName(role, repeats, basename(dirname(path)), None if is_structure(words) else _drop_version(words))
+    if repeats is None or is_structure(words):
+        return FolderName(role, repeats, None if is_structure(words) else words)
     token, comma, rest = (part.strip() for part in words.partition(","))
     if comma and token and rest:
-        return FolderName(role, repeats, token, rest)
+        return FolderName(role, repeats, token, _drop_version(rest))
     token, _, rest = words.partition(" ")
-    return FolderName(role, repeats, token, class_=rest.strip() or None)
+    return FolderName(role, repeats, token, class_=_drop_version(rest))

@@ -105,7 +105,8 @@ def draft_recipe(
         drafts = [each if each.token else name_subject(each, answers.token or token) for each in drafts]
     captioned = {each.token for each in drafts if each.captioned}
     nameless = [bool(each.token) and each.token not in captioned and not each.class_ for each in drafts]
-    class_ = PERSON if kind == "character" and len({each.token for each in drafts}) == 1 else ""
+    general = next((each.name.class_ for each in found.of_role("regularization") if each.name.class_), PERSON)
+    class_ = general if kind == "character" and len({each.token for each in drafts}) == 1 else ""
     drafts = [
         replace(each, class_=class_ or None) if bare else each for each, bare in zip(drafts, nameless, strict=True)
     ]

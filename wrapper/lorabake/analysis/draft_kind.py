@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from lorabake.analysis.draft_concepts import Answers, ConceptDraft
     from lorabake.inputs.image_tree import FoundDataset
 
-_STYLE_NAME = re.compile(r"(.*[ _-])?(art[ _-]?)?(style|artist|estilo)s?")
+_STYLE_NAME = re.compile(r"(.*[ _-])?(art[ _-]?)?(style|artist|estilo)s?([ _-]?v?\d+)?")
 
 
 def choose_kind(found: FoundDataset, drafts: Sequence[ConceptDraft], answers: Answers) -> tuple[RecipeKind, bool]:

@@ -30,9 +30,8 @@ from lorabake_schemas.dataset import (
     FolderFacts,
     ImageFacts,
     MetadataOffer,
-    parse_repeat_folder,
 )
-from lorabake_schemas.guide.folder_names import FolderName, find_role, is_structure, read_folder_names
+from lorabake_schemas.guide.folder_names import FolderName, find_role, is_structure, read_folder_names, split_repeats
 from lorabake_schemas.machine import BaseFacts
 
 TREE_DEPTH = 5  # train/Series/Character/img/1_Outfit; no more than MAX_SUBFOLDERS are looked into
@@ -133,7 +132,7 @@ def _choose_folders(listing: FolderListing) -> tuple[list[str], list[str]]:
     others = [path for path in below if find_role(path) == "other"]
     inside = [path for path in below if path not in others]
     concepts = [path for path in inside if find_role(path) == "concept"]
-    numbered = [path for path in concepts if parse_repeat_folder(path.rpartition("/")[2])]
+    numbered = [path for path in concepts if split_repeats(path.rpartition("/")[2])]
     if not listing.images and not concepts:
         return [*inside, *others], []
     if numbered:
@@ -170,7 +169,7 @@ def _find_nearby(root: Path) -> list[tuple[Path, FolderName]]:
     """Regularization images and masks beside a folder that is one of several of a project: img, 10_token."""
     found, place = list[tuple[Path, FolderName]](), root
     for _ in range(2):
-        if not is_structure(place.name) and not parse_repeat_folder(place.name):
+        if not is_structure(place.name) and not split_repeats(place.name):
             break
         place = place.parent
         listing = list_folder(place, CAPTION_EXTENSION)
