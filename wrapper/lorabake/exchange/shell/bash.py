@@ -3,81 +3,279 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase, translate
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from typing import Any
 
 from lorabake.exchange.convert import to_number
+from lorabake.exchange.shell.bash_programs import Condition, answer_command, format_text, search, show_output
 from lorabake.exchange.shell.bash_syntax import (
     DECLARING,
     READING,
     Assignment,
     Match,
     Parser,
-    Part,
+    Pipe,
+    Redirected,
+    Redirection,
     Simple,
     Test,
-    Word,
 )
-from lorabake.exchange.shell.script import JUMPS, Loop, Runner, Status, Step, Value, check_size
-from lorabake.exchange.shell.sums import compute, join_both, join_either, negate
+from lorabake.exchange.shell.bash_values import Expander
+from lorabake.exchange.shell.bash_words import Word, get_text
+from lorabake.exchange.shell.script import JUMPS, Loop, Node, ReadFile, Runner, Status, Step, Value
+from lorabake.exchange.shell.sums import negate
 
-_VARIABLE = re.compile(r"(?P<length>#?)(?P<name>\w+|[@*#?$!-])(?:\[(?P<index>[^\]]*)\])?(?P<rest>.*)", re.DOTALL)
-_DEFAULT = re.compile(r"(:?)([-=?+])(.*)", re.DOTALL)
-_CUT = re.compile(r"(##?|%%?)(.*)", re.DOTALL)
-_REPLACED = re.compile(r"/(/?)([^/]+)(?:/(.*))?", re.DOTALL)
-_OWN_FOLDER = re.compile(r"\bdirname\b.*(?:\$0|BASH_SOURCE)")
 _SET_BEFORE = re.compile(r"[A-Za-z_]\w*=")
+_OWN_PATH = re.compile(r"\$\{?(?:0|BASH_SOURCE(?:\[0\])?)\}?")
+_SHELLS = ("bash", "sh", "zsh", "/bin/bash", "/bin/sh", "/usr/bin/bash")
+_FOUND_ELSEWHERE = re.compile(r"(?:activate|\.bashrc|\.profile|conda\.sh|profile)$")
 
 
-def read_bash_commands(text: str, variables: Mapping[str, Value]) -> Runner:
+def read_bash_commands(text: str, variables: Mapping[str, Value], read_file: ReadFile) -> Runner:
     """Every command in a branch that is taken. Functions are run where they are called."""
     parser = Parser(text)
-    script = _Bash(variables)
+    script = _Bash(variables, read_file)
     script.run(parser.parse())
     script.unclosed = parser.unclosed
     return script
 
 
-class _Bash(Runner):
+class _Bash(Expander):
+    """``input`` is what goes into a command; None where only a shell knows it."""
+
+    def __init__(self, variables: Mapping[str, Value], read_file: ReadFile) -> None:
+        super().__init__(variables, read_file)
+        self.input: str | None = None
+        self.returned: Status = "expected"
+
+    def run_node(self, node: Node) -> Status:
+        if isinstance(node, Pipe):
+            return self._run_pipe(node)
+        if isinstance(node, Redirected):
+            with self._redirected(node.redirections):
+                return super().run_node(node)
+        return super().run_node(node)
+
+    def _run_pipe(self, pipe: Pipe) -> Status:
+        given = self.input
+        status: Status = "expected"
+        for number, node in enumerate(pipe.body, 1):
+            last, before = number == len(pipe.body), self.output
+            if not last:
+                self.output = [], len(self._open)
+            with self.apart():
+                status = self.run_node(node)
+            if not last and self.output is not None:
+                self.input, self.output = _join_output(self.output[0]), before
+        self.input = given
+        return status
+
+    @contextmanager
+    def _redirected(self, redirections: Iterable[Redirection]) -> Generator[None]:
+        kept, given, output, target = False, self.input, self.output, None
+        for each in redirections:
+            kept = kept or not each.target
+            if each.document is not None:
+                self.input = self.fill(each.document.body)
+            elif each.source:
+                self.input = self._read_source(each.source)
+            elif each.target:
+                target = each
+                self.output = [], len(self._open)
+        yield
+        if target is not None and self.output is not None:
+            self._write("".join(self.expand([target.target])), _join_output(self.output[0]), added=target.added)
+            self.output = output
+        self.input = given if kept else self.input
+
+    def _read_source(self, word: Word) -> str | None:
+        if len(word) == 1 and word[0].written.startswith("<("):
+            return self.read_output(word[0].value)
+        return self._read_text("".join(self.expand([word], split=False)))
+
+    def _read_text(self, path: str) -> str | None:
+        """Of a file that the script wrote, or that is here."""
+        return self.written[path] if path in self.written else self.read_file(path)
+
+    def _write(self, path: str, text: str | None, *, added: bool) -> None:
+        before = self.written.get(path, self.read_file(path) or "") if added else ""
+        if text is not None:
+            self.written[path] = f"{before}{text}"
+            self.count(self.written[path])
+        else:
+            self.written.pop(path, None)
+
+    def run_text(self, text: str, line: int | None) -> None:
+        """Run commands that are a text; in the report they are in the line that has it."""
+        with self.calling():
+            before, self.inside = self.inside, line
+            self.count(text)
+            self.run(Parser(text).parse())
+            self.inside = before
+
+    def get_state(self) -> tuple[object, ...]:
+        return (*super().get_state(), self.input)
+
     def run_step(self, step: Step) -> Status:
         content = step.content
         if isinstance(content, Test):
             return self._answer_test(content, step.names)
         assert isinstance(content, Simple)  # noqa: S101 - as the parser makes it
         words = self.expand(content.words)
-        name = words[0] if words else ""
-        if not words or name in DECLARING:
-            for assignment in content.assignments:
-                self._assign(assignment)
-        if name in {"[", "test", "true", ":", "false"}:
-            return _answer_command(words)
-        if name in READING:
-            for each in words[1:]:
-                self.set_variable(each.partition("=")[0], None)
-        elif name not in DECLARING:
-            self._run_command(step.line, words, content)
-        return "expected"
+        if not words or words[0] in DECLARING:
+            self._declare(words, content.assignments)
+            return "expected" if any(each.name in self.unknown for each in content.assignments) else True
+        kept = {each.name: self.variables.get(each.name) for each in content.assignments}
+        for assignment in content.assignments:
+            self.assign(assignment)
+        with self._redirected(content.redirections):
+            status = self._run_command(self.inside or step.line, words)
+        for name, value in kept.items():
+            self.restore(name, value)
+        return status
 
-    def _run_command(self, line: int, words: list[str], content: Simple) -> None:
-        while words and (words[0] == "%" or _SET_BEFORE.match(words[0])):
+    def _declare(self, words: Sequence[str], assignments: Iterable[Assignment]) -> None:
+        flags = "".join(word[1:] for word in words if word.startswith("-"))
+        is_local = words[:1] != ["export"] and words[:1] != ["readonly"]
+        for name in [*(word for word in words[1:] if word.isidentifier()), *(each.name for each in assignments)]:
+            if words and is_local:
+                self.make_local(name)
+                if "A" in flags:
+                    self.tables.add(name)
+        for assignment in assignments:
+            self.assign(assignment)
+            value = self.variables.get(assignment.name)
+            if isinstance(value, str) and "i" in flags:
+                found = self.compute(value)
+                self.set_variable(assignment.name, None if found is None else str(found))
+            elif isinstance(value, str) and set("lu") & set(flags):
+                self.set_variable(assignment.name, value.lower() if "l" in flags else value.upper())
+
+    def _run_command(self, line: int, words: list[str]) -> Status:  # noqa: C901, PLR0911, PLR0912, PLR0915 - one for each
+        while words and (words[0] in {"%", "builtin", "time"} or _SET_BEFORE.match(words[0])):
             words.pop(0)  # a variable for this command alone, as env and a variable that contains it have it
         if not words:
-            return
+            return "expected"
         words[0] = words[0].lstrip("!%") or words[0]  # of a notebook
         function = self.find_function(words[0])
-        if words[0] in {"exit", "return"}:
-            self.stop(words[0])
-        elif words[0] in JUMPS:
-            levels = to_number(words[1]) if len(words) > 1 else 1
-            self.stop_loop(words[0], levels if isinstance(levels, int) else 1)
-        elif function is not None:
-            arguments: dict[str, Value] = {str(number): word for number, word in enumerate(words[1:10], 1)}
-            self.call(function, {**dict.fromkeys("123456789", ""), **arguments, "@": words[1:], "*": words[1:]})
-        else:
-            if content.document is not None and content.target:
-                self.written["".join(self.expand([content.target]))] = self._fill(content.document.body)
-            self.add_command(line, words)
+        name, rest = words[0], words[1:]
+        if function is not None:
+            self.returned = "expected"
+            status = self.call(function, {"@": rest})
+            returned, self.returned = self.returned, "expected"
+            return status if returned == "expected" else returned
+        if name in JUMPS:
+            levels = to_number(rest[0]) if rest else 1
+            self.stop_loop(name, levels if isinstance(levels, int) else 1)
+            return "expected"
+        if name in READING:
+            return self._set_read(name, rest)
+        match name, rest:
+            case "exit" | "return", _:
+                if self.is_sure() and rest and isinstance(to_number(rest[0]), int):
+                    self.returned = to_number(rest[0]) == 0
+                self.stop(name)
+            case "[" | "test" | "true" | ":" | "false", _:
+                return answer_command(words)
+            case "shift", _:
+                given, count = self.variables.get("@", []), to_number(rest[0]) if rest else 1
+                items = list(given[: count if isinstance(count, int) else 1])
+                self.set_variable("@", [*(each for each in items if each == "$@"), *given[len(items) :]])
+            case "set", ["--", *given]:
+                self.set_variable("@", given)
+            case "eval", _:
+                self.run_text(" ".join(rest), line)
+            case "exec", [_, *_]:
+                self._run_command(line, rest)
+                self.stop("exit")
+            case "source" | ".", [path, *given]:
+                self._source(path, given, line)
+            case "cd" | "pushd", [path]:
+                base = self.variables.get("PWD")
+                known = isinstance(base, str) and not re.search(r"[$`]|^-", path)
+                self.set_variable("PWD", None if not known else path if path[0] == "/" else _join_path(str(base), path))
+            case "pwd", _:
+                here = self.variables.get("PWD")
+                self.emit(f"{here}\n" if isinstance(here, str) else None)
+            case "realpath" | "readlink", [*_, path] if _OWN_PATH.fullmatch(path):
+                self.emit(f"{path}\n")
+            case "dirname", [*_, path] if _OWN_PATH.fullmatch(path):
+                self.emit(".\n")
+            case "printf", ["-v", variable, text, *values]:
+                self.set_variable(variable, None if any("$" in each for each in values) else format_text(text, values))
+            case "xargs", _:
+                given = self.input.split() if self.input is not None else ["$(xargs)"]
+                return self._run_command(line, [*rest, *given]) if rest and rest[0][0] != "-" else "expected"
+            case shell, _ if shell in _SHELLS and self._run_shell(rest, line):
+                pass
+            case _:
+                self.emit(found := show_output(words, self.input))
+                if found is not None:
+                    return True
+                self.add_command(line, words)
+        return "expected"
+
+    def _source(self, path: str, given: Sequence[str], line: int) -> None:
+        """A file that sets variables; one that is not here may set any."""
+        text = self._read_text(path)
+        if text is None:
+            self.unread = self.unread if _FOUND_ELSEWHERE.search(path) else f"source {path}"
+            return
+        before = self.variables.get("@", [])
+        self.variables["@"] = list(given) or before
+        self.run_text(text, line)
+        self.variables["@"] = before
+        self.stopped = "" if self.stopped == "return" else self.stopped
+
+    def _run_shell(self, words: Sequence[str], line: int) -> bool:
+        """A shell for a text, a file or its input. Returns whether its commands are known."""
+        rest = list(words)
+        flags = ""
+        while rest and re.fullmatch(r"[-+]\w+", rest[0]):
+            flags += rest.pop(0)[1:]
+        text = (rest.pop(0) if rest else None) if "c" in flags else self._read_text(rest[0]) if rest else self.input
+        if text is None:
+            return False
+        with self.apart():
+            self.set_variable("@", rest[1:])
+            self.run_text(text, line)
+        return True
+
+    def _set_read(self, kind: str, words: list[str]) -> Status:  # noqa: C901, PLR0911 - one for each kind
+        """Of read, mapfile, unset and let. Whether there was something to read."""
+        names = [word for word in words if re.match(r"[A-Za-z_]", word)]
+        if kind == "let":
+            for word in words:
+                self.compute(word)
+            return "expected"
+        if kind == "unset":
+            for name in names:
+                self.restore(name, None) if name.isidentifier() else self.set_variable(name.partition("[")[0], None)
+            return "expected"
+        limited = kind == "read" and any(re.match(r"-[a-zA-Z]*[dpnNtu]", word) for word in words)
+        text = None if limited else self.input
+        if text is None:
+            for name in names:
+                self.set_variable(name, None)
+            return None if kind == "read" and self.input is None else "expected"
+        if kind != "read":
+            self.set_variable((names or ["MAPFILE"])[0], text.splitlines())
+            return "expected"
+        if not text:
+            return False
+        first, _, self.input = text.partition("\n")
+        items = self.cut_fields(first)
+        if any(word.startswith("-") and "a" in word for word in words):
+            self.set_variable(names[0] if names else "REPLY", items)
+            return True
+        names = names or ["REPLY"]
+        for number, name in enumerate(names):
+            last = number == len(names) - 1
+            value = " ".join(items[number:]) if len(names) > 1 else first.strip()
+            self.set_variable(name, value if last else items[number] if number < len(items) else "")
+        return True
 
     def answer(self, condition: Any) -> bool | None:
         if isinstance(condition, Match):
@@ -88,19 +286,28 @@ class _Bash(Runner):
         return negate(holds) if until else holds
 
     def _answer_match(self, match: Match) -> bool | None:
-        subject = self._fill(match.subject)
-        patterns = ["".join(self.expand([pattern])) for pattern in match.patterns]
+        subject = self.fill(match.subject)
+        patterns = [self.fill_pattern(pattern) for pattern in match.patterns]
         if "*" in patterns:
             return True
         return None if "$" in subject or "`" in subject else any(fnmatchcase(subject, each) for each in patterns)
 
     def _answer_test(self, test: Test, names: Iterable[str]) -> bool | None:
-        if test.total is None:
-            return _Condition(self.expand(test.words, split=False)).read()
-        for name in names:
-            self.set_variable(name, None)
-        found = self._compute(test.total)
-        return None if found is None else bool(found)
+        if test.total is not None:
+            found = self.compute(test.total)
+            for name in names if found is None else ():
+                self.set_variable(name, None)
+            return None if found is None else bool(found)
+        words = list[str]()
+        for word in test.words:
+            operator = words[-1] if words else ""
+            is_pattern = operator in {"==", "=", "!=", "=~"} and get_text(test.words[len(words) - 1]) == operator
+            special = "*?[" if operator != "=~" else ".*+?[](){}^$|"
+            words.append(self.fill_pattern(word, special) if is_pattern else self.fill(word))
+            if is_pattern and operator == "=~" and len(words) > 2:
+                groups = None if "$" in words[-3] else search(words[-3], words[-1])
+                self.set_variable("BASH_REMATCH", groups)
+        return Condition(words).read()
 
     def list_values(self, loop: Loop) -> list[str] | None:
         if loop.values is None:
@@ -108,201 +315,14 @@ class _Bash(Runner):
         found = self.expand(loop.values)
         return None if any(sign in word for word in found for sign in "$`*") else found
 
-    def _assign(self, assignment: Assignment) -> None:
-        name, added, value = assignment
-        before = self.variables.get(name)
-        if isinstance(value, list):
-            items = self.expand(value)
-            old = [before] if isinstance(before, str) and before else before if isinstance(before, list) else []
-            self.set_variable(name, [*old, *items] if added else items)
-            return
-        text = self._fill(value, assigned=True)
-        if any(part.kind == "output" and part.written in text for part in value):  # what another program prints
-            self.set_variable(name, None)
-        elif added and isinstance(before, list):
-            self.set_variable(name, [f"{before[0] if before else ''}{text}", *before[1:]])
-        else:
-            self.set_variable(name, f"{before or ''}{text}" if added else text)
 
-    def expand(self, words: Iterable[Word], *, split: bool = True) -> list[str]:
-        """Words with the values of their variables; an unknown one stays as it is written."""
-        found, size = list[str](), 0
-        for word in words:
-            fields = list(self._split(word)) if split else [self._fill(word)]
-            found += fields
-            size += sum(map(len, fields)) + len(fields)
-            check_size(size)
-        return found
-
-    def _split(self, word: Word) -> Iterable[str]:
-        """A variable outside quotes is split at blanks, an array into its items."""
-        current: str | None = None
-        for number, part in enumerate(word):
-            value = self._evaluate(part, first=number == 0)
-            if part.quoted or part.kind == "text":
-                items = value if isinstance(value, list) else [value]
-                current = None if not items and not current else current
-            else:
-                text = " ".join(value) if isinstance(value, list) else value
-                items = text.split()
-                if current is not None and text[:1].isspace():
-                    yield current
-                    current = None
-            for at, item in enumerate(items):
-                if at and current is not None:
-                    yield current
-                    current = None
-                current = f"{current or ''}{item}"
-        if current is not None:
-            yield current
-
-    def _fill(self, word: Word, *, assigned: bool = False) -> str:
-        """A word as one text."""
-        parts, size = list[str](), 0
-        for number, part in enumerate(word):
-            value = self._evaluate(part, first=number == 0 and (assigned or not part.quoted))
-            parts.append(" ".join(value) if isinstance(value, list) else value)
-            size += len(parts[-1])
-            check_size(size)
-        return "".join(parts)
-
-    def _evaluate(self, part: Part, *, first: bool) -> Value:
-        match part.kind:
-            case "variable":
-                return self._read_variable(part)
-            case "sum":
-                found = self._compute(part.value)
-                return part.written if found is None else str(found)
-            case "output":
-                return "." if _OWN_FOLDER.search(part.value) else part.written
-            case "text":
-                home = self.variables.get("HOME")
-                in_home = first and not part.quoted and re.match(r"~(?=/|\Z)", part.value) and isinstance(home, str)
-                return f"{home}{part.value[1:]}" if in_home else part.value
-
-    def _read_variable(self, part: Part) -> Value:
-        found = _VARIABLE.fullmatch(part.value)
-        if found is None:
-            return part.written
-        name, rest, index = found["name"], found["rest"], found["index"]
-        value = self.variables.get(name)
-        if isinstance(value, list):
-            if index is None and name not in {"@", "*"}:
-                value = value[0] if value else ""
-            elif index is not None and index not in {"@", "*"}:
-                number = to_number(index)
-                value = value[number] if isinstance(number, int) and 0 <= number < len(value) else None
-            elif part.quoted and "*" in {name, index}:
-                value = " ".join(value)
-        if default := _DEFAULT.fullmatch(rest):
-            return self._use_default(name, value, default)
-        if value is None:
-            return part.written
-        if found["length"]:
-            return str(len(value))
-        return _change(value, rest, part.written) if rest else value
-
-    def _use_default(self, name: str, value: Value | None, default: re.Match[str]) -> Value:
-        given = value is not None and not (default[1] and not value)
-        if default[2] == "+":
-            return self._fill(Parser(default[3]).read_quoted()) if given else ""
-        if given or (value is None and default[2] == "?"):
-            return value if value is not None else f"${{{name}}}"
-        text = self._fill(Parser(default[3]).read_quoted())
-        if name.isdigit() and not text:  # who starts the script writes it
-            return f"${{{name}}}"
-        if default[2] == "=":
-            self.set_variable(name, text)
-        return text
-
-    def _compute(self, text: str) -> int | None:
-        def fill(each: re.Match[str]) -> str:
-            value = self.variables.get(each[1])
-            return value[:40] if isinstance(value, str) else each[0]
-
-        return compute(re.sub(r"\$?\{?([A-Za-z_]\w*)\}?", fill, text[:500]))
+def _join_output(parts: Iterable[str | None]) -> str | None:
+    known = list(parts)
+    return None if None in known else "".join(part for part in known if part is not None)
 
 
-def _change(value: Value, rest: str, written: str) -> Value:
-    """What is left of a value after %, # or /; as it is written after anything else."""
-    if isinstance(value, list):
-        return written
-    if cut := _CUT.fullmatch(rest):
-        pattern = re.compile(translate(cut[2].strip("\"'")))
-        sizes = list(range(min(len(value), 4096) + 1))[:: -1 if len(cut[1]) == 2 else 1]
-        if cut[1][0] == "#":
-            return next((value[size:] for size in sizes if pattern.match(value[:size])), value)
-        return next((value[: len(value) - size] for size in sizes if pattern.match(value[len(value) - size :])), value)
-    if (replaced := _REPLACED.fullmatch(rest)) and re.search(r"[*?\[$]", rest) is None:
-        return value.replace(replaced[2], replaced[3] or "", -1 if replaced[1] else 1)
-    return written
-
-
-def _answer_command(words: Sequence[str]) -> bool | None:
-    """Of true, false, test and [."""
-    if words[0] in {"true", ":", "false"}:
-        return words[0] != "false"
-    return _Condition(list(words[1:-1] if words[-1] == "]" else words[1:])).read()
-
-
-class _Condition:
-    """The words between [ and ], read from left to right; the answer is None where only a shell knows it."""
-
-    def __init__(self, words: list[str]) -> None:
-        self.words = words[:200]
-
-    def read(self) -> bool | None:
-        return self._read_either() if self.words else False
-
-    def _read_either(self) -> bool | None:
-        holds = self._read_both()
-        while self.words and self.words[0] in {"||", "-o"}:
-            self.words.pop(0)
-            holds = join_either(holds, self._read_both())
-        return holds
-
-    def _read_both(self) -> bool | None:
-        holds = self._read_one()
-        while self.words and self.words[0] in {"&&", "-a"}:
-            self.words.pop(0)
-            holds = join_both(holds, self._read_one())
-        return holds
-
-    def _read_one(self) -> bool | None:
-        end = next((at for at, word in enumerate(self.words) if word in {"||", "&&", "-o", "-a", ")"}), len(self.words))
-        if end and self.words[0] == "!":
-            self.words.pop(0)
-            return negate(self._read_one())
-        if end and self.words[0] == "(":
-            self.words.pop(0)
-            holds = self._read_either()
-            self.words = self.words[1:] if self.words[:1] == [")"] else self.words
-            return holds
-        words, self.words = self.words[:end], self.words[end:]
-        return _compare(words)
-
-
-_ORDERS = {"-eq": (0,), "-ne": (-1, 1), "-lt": (-1,), "-le": (-1, 0), "-gt": (1,), "-ge": (0, 1)}
-_TEXT_ORDERS = {"=": True, "==": True, "!=": False}
-
-
-def _compare(words: list[str]) -> bool | None:
-    if any("$" in word or "`" in word for word in words):
-        return None
-    if len(words) == 2 and words[0] in {*_ORDERS, *_TEXT_ORDERS}:
-        words = ["", *words]  # an empty variable without quotes
-    elif len(words) == 2 and words[1] in _TEXT_ORDERS:
-        words = [*words, ""]
-    match words:
-        case [] | [_]:
-            return bool(words and words[0])
-        case ["-n" | "-z", text]:
-            return bool(text) == (words[0] == "-n")
-        case [left, "=" | "==" | "!=", right]:
-            return (left == right or fnmatchcase(left, right)) == _TEXT_ORDERS[words[1]]
-        case [left, operator, right] if operator in _ORDERS and left and right:
-            one, two = to_number(left), to_number(right)
-            whole = isinstance(one, int) and isinstance(two, int)  # else bash has an error, which is no success
-            return whole and ((one or 0) > (two or 0)) - ((one or 0) < (two or 0)) in _ORDERS[operator]
-        case _:
-            return None
+def _join_path(base: str, path: str) -> str:
+    path = path.rstrip("/")
+    if path in {"", "."}:
+        return base
+    return path if base == "." and path.startswith(".") else f"{base}/{path.removeprefix('./')}"

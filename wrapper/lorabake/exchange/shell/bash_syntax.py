@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from lorabake.exchange.shell.bash_words import Part, Word, WordParser, get_text, show_word
 from lorabake.exchange.shell.script import (
     MAX_STEPS,
     Block,
@@ -16,59 +17,29 @@ from lorabake.exchange.shell.script import (
     Function,
     Loop,
     Node,
-    Scanner,
     Step,
+    While,
     refuse_size,
 )
 
 DECLARING = ("export", "local", "readonly", "declare", "typeset")
 READING = ("read", "unset", "mapfile", "readarray", "let")
-_MAX_OUTPUT = 20_000  # characters of a $(...)
-_MAX_SCANNED = 4 << 20
-_OPEN = r"(?P<output>\$\(|`|[<>]\()"
-_EXPANSION = rf"""\$\(\((?P<sum>[^()\n]*(?:\([^()\n]*\)[^()\n]*)*)\)\)|{_OPEN}
-    |\$\{{(?P<braced>(?:[^{{}}\n]|\$?\{{[^{{}}\n]*\}}){{1,200}})\}}|\$(?P<plain>[A-Za-z_]\w*|[@*\#?$!0-9-])"""
-_PIECE = re.compile(
-    rf"""\\(?P<escaped>.)|'(?P<single>[^']*)'|\$'(?P<ansi>(?:\\.|[^'\\])*)'|\$?(?P<double>")|{_EXPANSION}
-    |(?P<text>[^\s;&|()<>"'\\$`]+|[^\s;&|()<>]|(?<==)<[^<>\n]{{1,100}}>)""",  # the last in documents
-    re.DOTALL | re.VERBOSE,
-)
-_QUOTED_PIECE = re.compile(
-    rf"""\\(?P<escaped>[$`"\\])|\\\r?\n|{_EXPANSION}|(?P<text>[^"\\$`]+|[^"])""", re.DOTALL | re.VERBOSE
-)
-_OUTPUT = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.|(?P<sign>[()`])|[^()'"\\`]+|.""", re.DOTALL)
-# A line that starts with an option continues the one above, as in documents that leave the sign for it out.
-_BLANK = re.compile(r"(?:[ \t\r]|\\[ \t]*\r?\n|(?<![^\s;&|()\\])\#[^\n]*)+")
-_CONTINUED = re.compile(r"\n(?:[ \t]*\#[^\n]*\n){0,20}(?=[ \t]*--[A-Za-z])")
 _REDIRECTION = re.compile(r"(?:\d+|\{\w+\})?(<<<|<<-?|<>|<&|>&|&>>?|>>|>\||[<>])(?!\()")
 _SEPARATOR = re.compile(r";;&?|;&|&&|\|\||\|&|[;&|()\n]")
 _KEYWORD = re.compile(r"(?:[A-Za-z]+|[{}!]|\[\[)(?=[\s;&|()<>]|\Z)")
 _SUM = re.compile(r"\(\((.{0,500}?)\)\)", re.DOTALL)
-_FOR_SUM = re.compile(r"for\s*\(\(.{0,500}?\)\)", re.DOTALL)
+_FOR_SUM = re.compile(r"for\s*\(\((.{0,200}?);(.{0,200}?);(.{0,200}?)\)\)", re.DOTALL)
 _FUNCTION = re.compile(r"(?:function\s+([\w-]+)\s*(?:\(\s*\))?|([\w-]+)[ \t]*\(\s*\))\s*")
-_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(?:\[[^\]\n]*\])?(\+?)=")
-_TESTED = re.compile(r"[^\s\"'\\$`]+|[^\s]")
-_ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
-
-
-class Part(NamedTuple):
-    """Of a word. ``value`` is what stands there, of an expansion what is in its brackets; ``written`` is all of it."""
-
-    kind: Literal["text", "variable", "sum", "output"]
-    value: str
-    quoted: bool
-    written: str = ""
-
-
-Word = tuple[Part, ...]
+_ASSIGNMENT = re.compile(r"([A-Za-z_]\w*)(?:\[([^\]\n]*)\])?(\+?)=")
 
 
 class Assignment(NamedTuple):
-    """``value`` is a list of words for an array."""
+    """``value`` is a list of words for an array; ``item`` is which one is set."""
 
     name: str
     added: bool
     value: Word | list[Word]
+    item: str | None = None
 
 
 @dataclass(slots=True)
@@ -81,14 +52,34 @@ class Document:
     body: Word = ()
 
 
+class Redirection(NamedTuple):
+    """What goes into a command, a document or a file, or the file that its output goes to: one of them."""
+
+    document: Document | None = None
+    source: Word = ()
+    target: Word = ()
+    added: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Simple:
-    """Assignments, else a command with its words; ``target`` is the file that its output goes to."""
+    """Assignments, else a command with its words."""
 
     words: tuple[Word, ...]
     assignments: tuple[Assignment, ...] = ()
-    document: Document | None = None
-    target: Word = ()
+    redirections: tuple[Redirection, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Redirected(Block):
+    """A block or a loop with what goes into it and out of it."""
+
+    redirections: tuple[Redirection, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pipe(Block):
+    """Commands, each with what the one before it prints."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +102,12 @@ class _UnclosedError(Exception):
     """A block, which starts in this line, has no end: bash would not run it."""
 
 
-class Parser(Scanner):
+class Parser(WordParser):
     """Reads a script from its start."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
-        self.scanned = self.read = 0
+        self.read = 0
         self.waiting = list[Document]()
 
     def parse(self) -> list[Node]:
@@ -127,20 +118,17 @@ class Parser(Scanner):
             self.unclosed = int(str(error))
         return nodes
 
-    def _skip_blank(self) -> None:
-        while self.match(_BLANK) or (not self.waiting and self.match(_CONTINUED)):
-            pass
-
     def _skip_lines(self) -> None:
         """Blanks, ends of lines, and here-documents after them."""
         while True:
-            self._skip_blank()
+            self.skip_blank()
             if not self.text.startswith("\n", self.at):
                 return
             self.at += 1
             for document in self.waiting:
                 self._read_document(document)
             self.waiting.clear()
+            self.is_waiting = False
 
     def _read_document(self, document: Document) -> None:
         lines = list[str]()
@@ -185,7 +173,7 @@ class Parser(Scanner):
 
     def _peek(self, *words: str) -> str:
         """Which of some words or signs comes next."""
-        self._skip_blank()
+        self.skip_blank()
         return next((word for word in words if self.text.startswith(word, self.at)), "")
 
     def _read_chain(self) -> Node:
@@ -208,28 +196,28 @@ class Parser(Scanner):
             self.at += len(sign)
             self._skip_lines()
             nodes.append(self._read_command())
-        return negated, nodes[0] if len(nodes) == 1 else Block(nodes)
+        return negated, nodes[0] if len(nodes) == 1 else Pipe(nodes)
 
     def _read_command(self) -> Node:
         with self.nested():
             node = self._read_compound()
         if node is None:
             return self._read_simple()
-        self._skip_blank()
+        self.skip_blank()
+        redirections = list[Redirection]()
         while _REDIRECTION.match(self.text, self.at):
-            self._read_redirection()
-            self._skip_blank()
-        return node
+            redirections += self._read_redirection()
+            self.skip_blank()
+        return Redirected((node,), redirections=tuple(redirections)) if redirections else node
 
     def _read_compound(self) -> Node | None:  # noqa: PLR0911 - one for each kind of statement
         start = self.at
         line = self.find_line(start)
         if (total := self.match(_SUM)) is not None:
-            names = re.findall(r"(\w+)\s*(?:[-+*/%]?=(?!=)|\+\+|--)", total[1])
-            return Step(line, Test(total=total[1]), tuple(names))
+            return self._make_sum(line, total[1])
         if self._peek("("):
             self.at += 1
-            return Block(self._read_block(")"))
+            return Block(self._read_block(")"), is_apart=True)
         if (function := self.match(_FUNCTION)) is not None and (function[1] or function[2]) not in {"if", "while"}:
             self._skip_lines()
             return Function(function[1] or function[2], (), [self._read_command()])
@@ -242,8 +230,7 @@ class Parser(Scanner):
                 return self._read_if()
             case "while" | "until" as word:
                 condition, shown = self._read_condition("do")
-                body = self._read_block("done")
-                return Block((Choice((Branch((word == "until", condition), shown, body),)),), is_loop=True)
+                return While((word == "until", condition), shown, self._read_block("done"))
             case "for" | "select":
                 self.at = start
                 return self._read_loop()
@@ -274,27 +261,37 @@ class Parser(Scanner):
             branches.append(Branch(None, "", self._read_block("fi")))
         return Choice(tuple(branches))
 
+    def _make_sum(self, line: int, total: str) -> Step:
+        """A calculation, with the variables that it sets."""
+        names = re.findall(r"(\w+)\s*(?:[-+*/%]?=(?!=)|\+\+|--)", total)
+        return Step(line, Test(total=total), tuple(names))
+
     def _read_loop(self) -> Node:
-        start = self.at
-        name, values = "", None
-        if self.match(_FOR_SUM) is None:
-            word = self.match(re.compile(r"(for|select)\s+(\w+)\s*")) or self.match(_KEYWORD)
-            name = word[2] if word is not None and word.re.groups else ""
-            self._skip_lines()
-            if self.match(re.compile(r"in\b")):
-                values = self._read_words() if self.text.startswith("for", start) else None
+        start, line = self.at, self.find_line(self.at)
+        if sums := self.match(_FOR_SUM):
+            self._read_block("do")
+            first, condition, after = (self._make_sum(line, total.strip() or "1") for total in sums.groups())
+            loop = While((False, [condition]), sums[0], self._read_block("done"), after=(after,))
+            return Block((first, loop))
+        word = self.match(re.compile(r"(for|select)\s+(\w+)\s*")) or self.match(_KEYWORD)
+        name, values = word[2] if word is not None and word.re.groups else "", None
+        self._skip_lines()
+        if self.match(re.compile(r"in\b")):
+            values = self._read_words() if self.text.startswith("for", start) else None
+        elif self.text.startswith("for", start):
+            values = [(Part("variable", "@", quoted=True, written="$@"),)]
         shown = self.text[start : self.at].strip()
         self._read_block("do")
         return Loop(name, values, shown, self._read_block("done"))
 
     def _read_words(self) -> list[Word]:
         words = list[Word]()
-        while word := self._read_word():
+        while word := self.read_word():
             words.append(word)
         return words
 
     def _read_case(self) -> Node:
-        subject = self._read_word()
+        subject = self.read_word()
         self._skip_lines()
         self.match(re.compile(r"in\b"))
         branches = list[Branch]()
@@ -307,7 +304,7 @@ class Parser(Scanner):
                 return Choice(tuple(branches), expected=False)
             self.match(re.compile(r"\("))
             patterns = list[Word]()
-            while word := self._read_word():
+            while word := self.read_word():
                 patterns.append(word)
                 self.match(re.compile(r"[ \t]*\|"))
             self.match(re.compile(r"\)|."))
@@ -322,8 +319,20 @@ class Parser(Scanner):
             self._skip_lines()
             if self.match(re.compile(r"\]\]")) or self.at >= len(self.text):
                 return tuple(words)
+            if words and get_text(words[-1]) == "=~":
+                words.append(self._read_expression())
+                continue
             sign = self.match(re.compile(r"&&|\|\||[()<>;&|]"))
-            words.append((Part("text", sign[0], quoted=False),) if sign else self._read_word())
+            words.append((Part("text", sign[0], quoted=False),) if sign else self.read_word())
+
+    def _read_expression(self) -> Word:
+        """A regular expression, in which some signs are not those of bash."""
+        parts = list[Part]()
+        while self.at < len(self.text) and not self.text[self.at].isspace():
+            parts += self.read_parts()
+            while sign := self.match(re.compile(r"[()<>;&|{}]")):
+                parts.append(Part("text", sign[0], quoted=False))
+        return tuple(parts)
 
     def _read_simple(self) -> Node:
         line = self.find_line(self.at)
@@ -331,18 +340,17 @@ class Parser(Scanner):
         if self.read > MAX_STEPS:
             refuse_size()
         words, assignments = list[Word](), list[Assignment]()
-        document, target = None, Word()
+        redirections = list[Redirection]()
         while True:
-            self._skip_blank()
+            self.skip_blank()
             if _REDIRECTION.match(self.text, self.at):
-                found, place = self._read_redirection()
-                document, target = found or document, place or target
+                redirections += self._read_redirection()
                 continue
             declares = bool(words) and get_text(words[0]) in DECLARING
             if (not words or declares) and (assigned := _ASSIGNMENT.match(self.text, self.at)):
                 self.at = assigned.end()
-                assignments.append(Assignment(assigned[1], bool(assigned[2]), self._read_value()))
-            elif word := self._read_word():
+                assignments.append(Assignment(assigned[1], bool(assigned[3]), self._read_value(), assigned[2]))
+            elif word := self.read_word():
                 words.append(word)
             else:
                 break
@@ -352,11 +360,11 @@ class Parser(Scanner):
         if not words or get_text(words[0]) in DECLARING:
             names += [each.name for each in assignments]
         names += [each for word in words if (each := re.split(r"[\\/]", show_word(word))[-1]).endswith(".py")]
-        return Step(line, Simple(tuple(words), tuple(assignments), document, target), tuple(filter(None, names)))
+        return Step(line, Simple(tuple(words), tuple(assignments), tuple(redirections)), tuple(filter(None, names)))
 
     def _read_value(self) -> Word | list[Word]:
         if not self.text.startswith("(", self.at):
-            return self._read_parts()
+            return self.read_parts()
         start, words = self.at, list[Word]()
         self.at += 1
         while True:
@@ -364,111 +372,29 @@ class Parser(Scanner):
             if self._peek(")"):
                 self.at += 1
                 return words
-            if word := self._read_word():
+            if word := self.read_word():
                 words.append(word)
             elif self.at >= len(self.text):
                 raise _UnclosedError(self.find_line(start))
             else:
                 self.at += 1
 
-    def _read_redirection(self) -> tuple[Document | None, Word]:
-        """A here-document, or the file that the output goes to."""
+    def _read_redirection(self) -> list[Redirection]:
+        """Of what goes into a command, and of its output; nothing for any other."""
         sign = self.match(_REDIRECTION)
-        word = self._read_word()
-        if sign is None or sign[1] not in {"<<", "<<-"}:
-            return None, word if sign is not None and sign[1] in {">", ">|"} and not sign[0].startswith("2") else ()
-        plain = all(part.kind == "text" and not part.quoted for part in word)
-        document = Document("".join(part.value for part in word), plain, sign[1] == "<<-")
-        self.waiting.append(document)
-        return document, ()
-
-    def _read_word(self) -> Word:
-        """After blanks; empty where there is none."""
-        self._skip_blank()
-        return self._read_parts()
-
-    def _read_parts(self) -> Word:
-        parts = list[Part]()
-        while self.at < len(self.text) and (piece := self.match(_PIECE)) is not None:
-            if piece["double"] is not None:
-                parts += self._read_double()
-            elif piece["escaped"] is not None:
-                parts += [Part("text", piece["escaped"], quoted=True)] if piece["escaped"] != "\n" else []
-            elif piece["single"] is not None:
-                parts.append(Part("text", piece["single"], quoted=True))
-            elif piece["ansi"] is not None:
-                text = re.sub(r"\\(.)", lambda each: _ESCAPES.get(each[1], each[1]), piece["ansi"])
-                parts.append(Part("text", text, quoted=True))
-            else:
-                parts.append(self._make_part(piece, quoted=False))
-        return tuple(parts)
-
-    def _read_double(self) -> list[Part]:
-        """After a quote, up to the next one; the quote alone if there is none."""
-        start, parts = self.at, [Part("text", "", quoted=True)]
-        while self.at < len(self.text) and (piece := self.match(_QUOTED_PIECE)) is not None:
-            self.scanned += 1
-            if piece["escaped"] is not None:
-                parts.append(Part("text", piece["escaped"], quoted=True))
-            elif piece.lastgroup is not None:
-                parts.append(self._make_part(piece, quoted=True))
-        if self._peek('"'):
-            self.at += 1
-            return parts
-        if self.scanned > _MAX_SCANNED:
-            refuse_size()
-        self.at = start
-        return [Part("text", '"', quoted=True)]
-
-    def _make_part(self, piece: re.Match[str], *, quoted: bool) -> Part:
-        """Of an expansion or a text that was just read."""
-        if piece["sum"] is not None:
-            return Part("sum", piece["sum"], quoted, piece[0])
-        if (name := piece["braced"] or piece["plain"]) is not None:
-            return Part("variable", name, quoted, piece[0])
-        if piece["output"] is None:
-            return Part("text", piece["text"], quoted)
-        inner = self._read_output(piece["output"])
-        if inner is None:
-            return Part("text", piece[0], quoted)
-        return Part("output", inner, quoted, self.text[piece.start() : self.at])
-
-    def _read_output(self, opening: str) -> str | None:
-        """What is between $( and ), or between two `; None without an end."""
-        start = at = self.at
-        depth, closing = 1, "`" if opening == "`" else ")"
-        while at - start < _MAX_OUTPUT and (found := _OUTPUT.match(self.text, at)) is not None:
-            at = found.end()
-            if found["sign"] == closing:
-                depth -= 1
-            elif found["sign"] == "(":
-                depth += 1
-            if depth == 0:
-                self.at = at
-                break
-        self.scanned += at - start
-        if self.scanned > _MAX_SCANNED:
-            refuse_size()
-        return self.text[start : at - 1] if depth == 0 else None
-
-    def read_quoted(self) -> Word:
-        """The parts of all the text, in which variables have their values, as between double quotes."""
-        parts = list[Part]()
-        while self.at < len(self.text):
-            if (piece := self.match(_QUOTED_PIECE)) is None:
-                parts.append(Part("text", '"', quoted=True))
-                self.at += 1
-            elif piece["escaped"] is not None:
-                parts.append(Part("text", piece["escaped"], quoted=True))
-            elif piece.lastgroup is not None:
-                parts.append(self._make_part(piece, quoted=True))
-        return tuple(parts)
-
-
-def get_text(word: Word) -> str | None:
-    """A word without expansions; None for any other."""
-    return "".join(part.value for part in word) if all(part.kind == "text" for part in word) else None
-
-
-def show_word(word: Word) -> str:
-    return "".join(part.written or part.value for part in word)
+        word = self.read_word()
+        match sign[1] if sign is not None and not sign[0].startswith("2") else "":
+            case "<<" | "<<-" as kind:
+                plain = all(part.kind == "text" and not part.quoted for part in word)
+                document = Document("".join(part.value for part in word), plain, kind == "<<-")
+                self.waiting.append(document)
+                self.is_waiting = True
+                return [Redirection(document)]
+            case "<<<":
+                return [Redirection(Document("", True, False, (*word, Part("text", "\n", quoted=True))))]
+            case "<":
+                return [Redirection(source=word)]
+            case ">" | ">|" | ">>" | "&>" | "&>>" as kind:
+                return [Redirection(target=word, added=kind.endswith(">>"))]
+            case _:
+                return []

@@ -16,6 +16,7 @@ from lorabake.exchange.shell.script import (
     Function,
     Loop,
     Node,
+    ReadFile,
     Runner,
     Scanner,
     Status,
@@ -56,9 +57,9 @@ _SUM = re.compile(r"\s*(\w+)\s*([-+*/%]?)=(.*)", re.DOTALL)
 _ORDERS = {"==": (0,), "equ": (0,), "neq": (-1, 1), "lss": (-1,), "leq": (-1, 0), "gtr": (1,), "geq": (0, 1)}
 
 
-def read_batch_commands(text: str, variables: Mapping[str, Value]) -> Runner:
+def read_batch_commands(text: str, variables: Mapping[str, Value], read_file: ReadFile) -> Runner:
     """Every command in a branch that is taken. goto and call go to labels of the file."""
-    script = _Batch(text, {name.upper(): value for name, value in variables.items()})
+    script = _Batch(text, {name.upper(): value for name, value in variables.items()}, read_file)
     script.follow(0)
     return script
 
@@ -191,8 +192,8 @@ class _Parser(Scanner):
 class _Batch(Runner):
     """``goal`` is the label that goto goes to."""
 
-    def __init__(self, text: str, variables: Mapping[str, Value]) -> None:
-        super().__init__(variables)
+    def __init__(self, text: str, variables: Mapping[str, Value], read_file: ReadFile) -> None:
+        super().__init__(variables, read_file)
         check_script(text)
         self.lines = _join_lines(text)
         labels = [(re.match(r"\s*:\s*([^\s:&|()]+)", line), at) for at, (_, line) in enumerate(self.lines)]

@@ -17,6 +17,7 @@ from lorabake.exchange.shell.script import (
     Function,
     Loop,
     Node,
+    ReadFile,
     Runner,
     Status,
     Step,
@@ -56,10 +57,10 @@ class _Unknown(str):
     __slots__ = ()
 
 
-def read_powershell_commands(text: str, variables: Mapping[str, Value]) -> Runner:
+def read_powershell_commands(text: str, variables: Mapping[str, Value], read_file: ReadFile) -> Runner:
     """Every command in a branch that is taken. Functions are run where they are called."""
     parser = Parser(text)
-    script = _PowerShell({"psscriptroot": ".", **{name.lower(): value for name, value in variables.items()}})
+    script = _PowerShell({"psscriptroot": ".", **{name.lower(): value for name, value in variables.items()}}, read_file)
     script.run(parser.parse())
     script.unclosed = parser.unclosed
     return script
@@ -69,8 +70,8 @@ class _PowerShell(Runner):
     """``tables`` are the variables with keys: each is a variable such as name.key. ``output`` is what the statements of
     a value return."""
 
-    def __init__(self, variables: Mapping[str, Value]) -> None:
-        super().__init__(variables)
+    def __init__(self, variables: Mapping[str, Value], read_file: ReadFile) -> None:
+        super().__init__(variables, read_file)
         self.tables = set[str]()
         self.evaluated = 0
         self.output: list[Value] | None = None

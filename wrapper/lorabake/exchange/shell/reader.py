@@ -11,12 +11,13 @@ from lorabake.errors import RecipeError
 from lorabake.exchange.command_line import read_arguments, read_launch_arguments
 from lorabake.exchange.convert import show_value
 from lorabake.exchange.foreign import ForeignConfig, Given, Source
-from lorabake.exchange.sd_toml import read_if_found, read_sections, with_dataset_file
+from lorabake.exchange.sd_toml import find_named_file, read_if_found, read_sections, with_dataset_file
 from lorabake.exchange.shell.bash import read_bash_commands
 from lorabake.exchange.shell.batch import read_batch_commands
 from lorabake.exchange.shell.powershell import read_powershell_commands
-from lorabake.exchange.shell.script import Runner, Value, refuse_size
+from lorabake.exchange.shell.script import ReadFile, Runner, Value, refuse_size
 from lorabake.recipe.foreign import decode_text
+from lorabake.util.files import TOML_LIMIT, read_bytes
 from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.import_report import ImportedKey
 from lorabake_schemas.messages import msg
@@ -39,11 +40,11 @@ _PRINTING = ("echo", "printf", "print", "write-host", "write-output", "cat", "ls
 _MAX_NESTED, _MAX_LISTED = 2, 8
 _REDIRECTION = re.compile(r"\d?>{1,2}(&\d)?.*|<.*")
 _UNSET = re.compile(
-    r"\$\{?(?:env:)?(\w+)|%(\w+)(?::[^%]*)?%|!(\w+)(?::[^!]*)?!|^\{(\w+)\}$|%%?([0-9*]|[A-Za-z]\b|~\w+)|[$<]\(|`",
+    r"\$\{?[!#]?(?:env:)?(\w+|[@*])|%(\w+)(?::[^%]*)?%|!(\w+)(?::[^!]*)?!|^\{(\w+)\}$|%%?([0-9*]|[A-Za-z]\b|~\w+)|[$<]\(|`",
     re.IGNORECASE,
 )
 _NOT_COMPUTED = msg("only a shell can tell what this becomes")
-ReadText = Callable[[str, Mapping[str, Value]], Runner]
+ReadText = Callable[[str, Mapping[str, Value], ReadFile], Runner]
 _PROGRAM = msg("sd-scripts' command line")
 
 
@@ -61,12 +62,8 @@ def read_shell(source: Source) -> ForeignConfig:
 
     Raises RecipeError if there is none or several, or if it starts another script than sd-scripts' for LoRAs.
     """
-    text = _read_text(source)
-    read = _find_dialect(text, source.path.suffix.lower())
-    environment: dict[str, Value] = {"HOME": source.home} if source.home else {}
-    script = _follow(read, text, environment)
-    launches = list(_list_launches(script, read, _MAX_NESTED))
-    launch = _choose(launches, source, text, script.unclosed)
+    script, launches = read_launches(source)
+    launch = _choose(launches, source, _read_text(source), script.unclosed)
     source = replace(source, written={re.split(r"[\\/]", name)[-1]: text for name, text in script.written.items()})
     found = read_arguments(launch.words)
     config = ForeignConfig(
@@ -80,6 +77,24 @@ def read_shell(source: Source) -> ForeignConfig:
         name=source.path.stem,
     )
     return with_dataset_file(_with_config_file(config, source), source)
+
+
+def read_launches(source: Source) -> tuple[Runner, list[Launch]]:
+    """The script as it was followed, and all its training commands."""
+    text = _read_text(source)
+    read = _find_dialect(text, source.path.suffix.lower())
+    environment: dict[str, Value] = {"HOME": source.home} if source.home else {}
+    script = _follow(read, text, environment, lambda name: _read_script(name, source))
+    return script, list(_list_launches(script, read, _MAX_NESTED))
+
+
+def _read_script(name: str, source: Source) -> str | None:
+    """A file that a script names."""
+    path = find_named_file(name, source)
+    try:
+        return None if path is None else decode_text(read_bytes(path, TOML_LIMIT, within=source.path.parent))
+    except (OSError, ValueError):
+        return None
 
 
 def _read_text(source: Source) -> str:
@@ -111,10 +126,10 @@ def _find_dialect(text: str, suffix: str) -> ReadText:
     )
 
 
-def _follow(read: ReadText, text: str, variables: Mapping[str, Value]) -> Runner:
+def _follow(read: ReadText, text: str, variables: Mapping[str, Value], read_file: ReadFile) -> Runner:
     """Raises RecipeError where too much is in one another, in a text or when its functions call one another."""
     try:
-        return read(text, variables)
+        return read(text, variables, read_file)
     except RecursionError:
         refuse_size()
 
@@ -129,7 +144,7 @@ def _list_launches(script: Runner, read: ReadText, depth: int) -> Iterator[Launc
             continue
         for word in words if depth else ():
             if " " in word.strip() and _SCRIPT.search(word):
-                inner = _list_launches(_follow(read, word, script.variables), read, depth - 1)
+                inner = _list_launches(_follow(read, word, script.variables, script.read_file), read, depth - 1)
                 yield from (launch._replace(line=line) for launch in inner)
 
 
@@ -198,6 +213,11 @@ def _report_doubts(doubts: Mapping[str, Sequence[str]]) -> Iterator[ImportedKey]
             names=", ".join(names),
         )
         yield ImportedKey(key=show_value(condition), fate="unknown", why=why)
+
+
+def shows_unset(text: str) -> bool:
+    """Whether something stayed in a value that the file does not set."""
+    return _UNSET.search(text) is not None
 
 
 def _find_unset(options: Mapping[str, Given], keys: Sequence[ImportedKey]) -> list[ImportedKey]:

@@ -15,7 +15,7 @@ from lorabake_schemas.messages import msg
 
 MAX_KIB = 64  # of a statement or a value, in 1024 characters
 MAX_DEPTH = 60  # of blocks in one another
-_MAX_CALLS = 8  # of functions that call one another
+_MAX_CALLS = 16  # of functions that call one another, and of texts that are run
 _MAX_SCRIPT = 1 << 20  # characters
 _MAX_SET = 8 << 20  # characters of everything that is set and run
 MAX_STEPS = 20_000
@@ -23,6 +23,9 @@ JUMPS = ("break", "continue")
 
 Value = str | list[str]
 Status = bool | Literal["expected"] | None  # of a condition whether it holds; a command is expected to succeed
+
+
+ReadFile = Callable[[str], str | None]  # of a file that a script names: its text, None where it is not here
 
 
 class Command(NamedTuple):
@@ -70,6 +73,18 @@ class Loop:
 
 
 @dataclass(frozen=True, slots=True)
+class While:
+    """A body for as long as a condition holds, with what is run after each turn. ``at_end``: it is asked after the
+    first turn."""
+
+    condition: Any
+    shown: str
+    body: Nodes
+    after: Nodes = ()
+    at_end: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Function:
     name: str
     parameters: tuple[str, ...]
@@ -78,10 +93,11 @@ class Function:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """``is_loop``: break and continue end it."""
+    """``is_loop``: break and continue end it. ``is_apart``: what it sets and stops is only for itself."""
 
     body: Nodes
     is_loop: bool = False
+    is_apart: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +108,7 @@ class Chain:
     shown: str
 
 
-Node = Step | Choice | Loop | Function | Block | Chain
+Node = Step | Choice | Loop | While | Function | Block | Chain
 Nodes = Sequence[Node]
 
 
@@ -132,17 +148,21 @@ class Runner(ABC):
     """Follows a script as far as the script itself decides what is run, and starts nothing.
 
     ``doubts`` are the conditions that only a shell can answer, with the names of what depends on each; ``written`` are
-    the files that the script writes itself; ``unclosed`` is the line of a block without an end.
+    the files that the script writes itself; ``unclosed`` is the line of a block without an end. ``unknown`` are the
+    variables that are set to what only a shell knows.
     """
 
-    def __init__(self, variables: Mapping[str, Value]) -> None:
+    def __init__(self, variables: Mapping[str, Value], read_file: ReadFile) -> None:
         self.variables: dict[str, Value] = dict(variables)
+        self.unknown = set[str]()
+        self.read_file = read_file
         self.commands: list[Command] = []
         self.doubts: dict[str, list[str]] = {}
         self.written: dict[str, str] = {}
         self.unclosed: int | None = None
         self.stopped = ""
-        self._may_have_returned = False
+        self._may_have_returned = self._may_have_left = False
+        self._frames: list[dict[str, Value | None]] = []  # of the functions that run: what their variables hide
         self._functions: dict[str, Function] = {}
         self._open: list[str] = []
         self._loops: list[tuple[str, int]] = []  # the variable of each, and how many doubts were open before it
@@ -181,10 +201,15 @@ class Runner(ABC):
                 self._choose(node)
             case Loop():
                 self._repeat(node)
+            case While():
+                self._run_while(node)
             case Function(name=name):
                 self._functions[name] = node
             case Block(body=body, is_loop=True):
                 self._run_loop(body)
+            case Block(body=body, is_apart=True):
+                with self.apart():
+                    return self.run(body)
             case Block(body=body):
                 return self.run(body)
             case Chain():
@@ -211,7 +236,7 @@ class Runner(ABC):
     def _repeat(self, loop: Loop) -> None:
         values = self.list_values(loop)
         if values is None:
-            self.variables.pop(loop.name, None)
+            self.set_variable(loop.name, None)
         with self._doubting(loop.shown if values is None else ""):
             self.note((loop.name,))
             for value in [None] if values is None else values:
@@ -219,6 +244,31 @@ class Runner(ABC):
                     self.set_variable(loop.name, value)
                 if not self._run_loop(loop.body, loop.name):
                     break
+
+    def _run_while(self, loop: While) -> None:
+        """Turn after turn. One that changes nothing is the last; after one that may have ended the loop, or without an
+        answer, more of them are in doubt."""
+        for turn in range(MAX_STEPS):
+            before = self.get_state()
+            holds = True if loop.at_end and not turn else self.answer(loop.condition)
+            if holds is False or self.stopped:
+                return
+            with self._doubting(loop.shown if holds is None else ""):
+                if holds is None and turn:
+                    self._note_all(loop.body)
+                    return
+                kept, self._may_have_left = self._may_have_left, False
+                goes_on = self._run_loop(loop.body)
+                left, self._may_have_left = self._may_have_left, kept
+                if goes_on:
+                    self.run(loop.after)
+            if not goes_on or holds is None or left or before == self.get_state():
+                return
+
+    def get_state(self) -> tuple[object, ...]:
+        """What the next turn of a loop depends on."""
+        self.count(list(self.variables))
+        return (dict(self.variables),)
 
     def _run_loop(self, body: Nodes, name: str = "") -> bool:
         """Once. Returns whether the loop goes on."""
@@ -280,7 +330,7 @@ class Runner(ABC):
                         self._note_all(branch.body)
                 case Chain(parts=parts):
                     self._note_all([part for _, part in parts])
-                case Loop(body=body) | Block(body=body):
+                case Loop(body=body) | While(body=body) | Block(body=body):
                     self._note_all(body)
                 case Function():
                     pass
@@ -288,28 +338,62 @@ class Runner(ABC):
     def find_function(self, name: str) -> Function | None:
         return self._functions.get(name)
 
-    def call(self, function: Function, values: Mapping[str, Value]) -> None:
+    def call(self, function: Function, values: Mapping[str, Value]) -> Status:
         """Run it with the values of its parameters."""
+        before, self._may_have_returned = self._may_have_returned, False
+        self._frames.append({})
+        for name, value in values.items():
+            self.make_local(name)
+            self.set_variable(name, value)
+        loops, self._loops = self._loops, []
+        with self.calling():
+            status = self.run(function.body)
+        self._loops = loops
+        self._may_have_returned = before
+        for name, hidden in self._frames.pop().items():
+            self.restore(name, hidden)
+        self.stopped = "" if self.stopped == "return" else self.stopped
+        return status
+
+    @contextmanager
+    def calling(self) -> Generator[None]:
+        """A function, or a text that is run. Raises RecipeError where too many call one another."""
         self._calls += 1
         if self._calls > _MAX_CALLS:
             refuse_size()
-        kept, before = {name: self.variables.get(name) for name in values}, self._may_have_returned
-        self.variables |= values
-        self._may_have_returned = False
-        loops, self._loops = self._loops, []
-        self.run(function.body)
-        self._loops = loops
-        self._may_have_returned = before
-        for name, value in kept.items():
-            self.set_variable(name, value)
+        yield
         self._calls -= 1
-        self.stopped = "" if self.stopped == "return" else self.stopped
+
+    def make_local(self, name: str) -> None:
+        """A variable of the function that runs, if one does."""
+        if self._frames:
+            self._frames[-1].setdefault(name, self.variables.get(name))
+
+    def restore(self, name: str, value: Value | None) -> None:
+        self.unknown.discard(name)
+        if value is None:
+            self.variables.pop(name, None)
+        else:
+            self.set_variable(name, value)
+
+    @contextmanager
+    def apart(self) -> Generator[None]:
+        """What is set or stopped is forgotten."""
+        self.count(list(self.variables))
+        variables, unknown = dict(self.variables), set(self.unknown)
+        loops, self._loops = self._loops, []
+        before, self._may_have_returned = self._may_have_returned, False
+        yield
+        self.variables, self.unknown, self._loops = variables, unknown, loops
+        self._may_have_returned = before
+        self.stopped = ""
 
     def stop(self, how: str) -> None:
         """At ``exit`` or ``return``, unless it is in doubt whether that is reached: a function that may have returned
         before its ``exit`` is expected to have done so."""
         if not self.is_sure():
-            self._may_have_returned = self._may_have_returned or (how == "return" and self._calls > 0)
+            self._may_have_left = True
+            self._may_have_returned = self._may_have_returned or (how == "return" and bool(self._frames))
         else:
             self.stopped = "return" if self._may_have_returned else how
 
@@ -320,6 +404,7 @@ class Runner(ABC):
         levels = min(max(levels, 1), len(self._loops))
         name, doubts = self._loops[-levels]
         if len(self._open) > doubts:
+            self._may_have_left = True
             self.note([name] if name else [])
         else:
             self.stopped, self._levels = how, levels
@@ -328,8 +413,10 @@ class Runner(ABC):
         """None: only a shell knows the value."""
         if value is None:
             self.variables.pop(name, None)
+            self.unknown.add(name)
         else:
             self.count(value)
+            self.unknown.discard(name)
             self.variables[name] = value
 
     def add_command(self, line: int, words: list[str]) -> None:
