@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, FolderFacts, ImageFacts, LongCaption
+from lorabake_schemas.dataset import CaptionFacts, CaptionProblem, FolderFacts, ImageFacts, LongCaption, MetadataFacts
 from lorabake_schemas.guide.registry import RuleContext
 from lorabake_schemas.recipe import Recipe
 from situations import CLASS, TOKEN, Fires, Misses, dataset, folder, recipe, situation, spoken, topic
@@ -152,3 +152,12 @@ def test_what_trains_without_a_caption_is_token_and_class() -> None:
     around = recipe(base={"tags": "natural"}, captions={"caption_prefix": "a photo of", "caption_suffix": "outside"})
     found = spoken("G3.3", at(pictures(MISSING), of=around))
     assert [f'"a photo of {TOKEN} {CLASS} outside"' in each.message for each in found] == [True]
+
+
+@pytest.mark.parametrize("problem", [each for each in P if each is not MISSING])
+def test_the_fix_of_what_a_copy_repairs_names_prepare(problem: CaptionProblem) -> None:
+    repaired = problem not in {P.UNREADABLE, P.TOO_LARGE, P.SPACES}
+    (found,) = spoken("S12", at(pictures(problem)))
+    assert ("lorabake prepare RECIPE --to FOLDER" in str(found.fix)) is repaired
+    (found,) = spoken("S12", at(pictures(problem, metadata=MetadataFacts("captions.json"))))
+    assert "lorabake prepare" not in str(found.fix)

@@ -122,3 +122,13 @@ def test_the_worst_come_first_with_how_bad_they_are() -> None:
 def test_a_look_at_the_pixels_is_offered_where_it_was_not_taken() -> None:
     assert "check --deep" in spoken("G2.4", one(alpha=True))[0].fix
     assert "check --deep" not in spoken("G2.4", one(deep=True, alpha=True))[0].fix
+
+
+@pytest.mark.parametrize("rule", ["G2.2", "G2.2.turned", "G2.2.depth", "G2.2.cmyk", "G2.3.content", "G2.4", "G2.16"])
+def test_the_fix_of_what_a_copy_does_not_have_names_prepare(rule: str) -> None:
+    fixes = [str(finding.fix) for name, case, *_ in FIRES if name == rule for finding in spoken(rule, case)]
+    assert fixes
+    assert all(f"{PREPARE} --upscaler" in fix if rule == "G2.16" else PREPARE in fix for fix in fixes)
+
+
+PREPARE = "lorabake prepare RECIPE --to FOLDER"

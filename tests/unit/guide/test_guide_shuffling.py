@@ -49,6 +49,7 @@ MISSES: list[Misses] = [
     ("G4.93", keep(0, concept={"shuffle_caption": False})),
     ("G4.93", keep(0, **SENTENCES)),
     ("G4.90", keep(2)),
+    ("G4.90", keep(4, concept={"token": None})),
     ("G4.90", keep(3, concept={"outfit": "armor"})),
     ("G4.90", at(concept={"token": "a, b", "keep_tokens": 3})),
     ("G4.90", at(captions={"keep_tokens": 4, "shuffle_caption": False})),

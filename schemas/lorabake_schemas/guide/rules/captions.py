@@ -13,10 +13,15 @@ from lorabake_schemas.guide.rules.dataset import (
     get_caption_names,
     iter_concept_folders,
     iter_folders,
+    or_in_copied_captions,
     summarize_names,
 )
 from lorabake_schemas.messages import Message, msg, nmsg
 
+# What `lorabake prepare` repairs in a copy; a caption without text has to be written.
+PREPARED_PROBLEMS = frozenset(
+    {CaptionProblem.EMPTY, CaptionProblem.NOT_UTF8, CaptionProblem.BOM, CaptionProblem.BLANK, CaptionProblem.MORE_LINES}
+)
 MAX_TOKEN_LIMIT = 225  # tokens: the highest limit that sd-scripts accepts (TU:3902)
 
 
@@ -179,7 +184,9 @@ def unread_captions(situation: RuleContext) -> Iterator[RuleHit]:
                     "{n} captions are not read because file names are case-sensitive: {names}",
                     names=summarize_names(folder.miscased),
                 ),
-                msg("name each caption exactly like its image, with the extension {ending}", ending=ending),
+                or_in_copied_captions(
+                    msg("name each caption exactly like its image, with the extension {ending}", ending=ending), folder
+                ),
                 file=folder.miscased[0],
             )
         if folder.others:
@@ -191,11 +198,14 @@ def unread_captions(situation: RuleContext) -> Iterator[RuleHit]:
                     "{n} captions with another extension are not read: {names}",
                     names=summarize_names(folder.others),
                 ),
-                nmsg(
-                    len(folder.others),
-                    "delete or move it, or set captions.caption_extension (now {ending})",
-                    "delete or move them, or set captions.caption_extension (now {ending})",
-                    ending=ending,
+                or_in_copied_captions(
+                    nmsg(
+                        len(folder.others),
+                        "delete or move it, or set captions.caption_extension (now {ending})",
+                        "delete or move them, or set captions.caption_extension (now {ending})",
+                        ending=ending,
+                    ),
+                    folder,
                 ),
                 file=folder.others[0],
                 severity=HINT,
@@ -214,10 +224,13 @@ def orphan_captions(situation: RuleContext) -> Iterator[RuleHit]:
                     "{n} captions have no image: {names}",
                     names=summarize_names(folder.orphans),
                 ),
-                nmsg(
-                    len(folder.orphans),
-                    "rename it to match its image, or delete it",
-                    "rename each to match its image, or delete it",
+                or_in_copied_captions(
+                    nmsg(
+                        len(folder.orphans),
+                        "rename it to match its image, or delete it",
+                        "rename each to match its image, or delete it",
+                    ),
+                    folder,
                 ),
                 file=folder.orphans[0],
             )
@@ -262,6 +275,8 @@ def faulty_captions(situation: RuleContext) -> Iterator[RuleHit]:
         for problem in CaptionProblem:
             if problem in found and problem is not CaptionProblem.MISSING:
                 severity, message, fix = describe_caption_problem(problem, found[problem])
+                if problem in PREPARED_PROBLEMS:
+                    fix = or_in_copied_captions(fix, folder)
                 yield RuleHit(where, message, fix, file=found[problem][0], severity=severity)
 
 

@@ -151,7 +151,7 @@ def _describe_unread_files(folder: FolderFacts) -> tuple[Message, Message]:
     if not folder.ignored:
         return said, msg("remove the dot at the start of their names")
     if all(name.lower().endswith(IMAGE_EXTENSIONS) for name in folder.ignored):
-        return said, _suggest_rename(folder.ignored)
+        return said, or_in_copy(_suggest_rename(folder.ignored))
     return said, _or_convert(msg("convert them to PNG or JPEG with a lowercase extension"), folder.ignored)
 
 
@@ -275,7 +275,7 @@ def skipped_images(situation: RuleContext) -> Iterator[RuleHit]:
                     "sd-scripts skips {n} files because their extensions mix upper and lower case: {names}",
                     names=summarize_names(miscased),
                 ),
-                _suggest_rename(miscased),
+                or_in_copy(_suggest_rename(miscased)),
                 file=miscased[0],
             )
         if folder.images and others:
@@ -297,6 +297,11 @@ def skipped_images(situation: RuleContext) -> Iterator[RuleHit]:
                 ),
                 file=others[0],
             )
+
+
+def or_in_copied_captions(fix: Message, folder: FolderFacts) -> Message:
+    """What to do about a fault that the caption files of a clean copy do not have; a metadata file is only copied."""
+    return fix if folder.metadata else or_in_copy(fix)
 
 
 def _or_convert(fix: Message, names: Sequence[str]) -> Message:

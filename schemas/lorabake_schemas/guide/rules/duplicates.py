@@ -157,7 +157,7 @@ def _find_subject_images(situation: RuleContext, index: int) -> Iterator[RuleHit
                 "remove it; regularization images must show the class, never the subject",
                 "remove them; regularization images must show the class, never the subject",
             )
-            yield RuleHit(where, alike if near else same, fix, file=pairs[0][0].name)
+            yield RuleHit(where, *((alike, fix) if near else (same, or_in_copy(fix))), file=pairs[0][0].name)
 
 
 @rule(
@@ -183,7 +183,7 @@ def duplicate_stems(situation: RuleContext) -> Iterator[RuleHit]:
                 what=shared,
                 names=summarize_names(same),
             ),
-            msg("rename them and give each its own caption"),
+            or_in_copy(msg("rename them and give each its own caption")),
             file=same[0],
             severity=ERROR if on_disk else None,
         )

@@ -47,9 +47,7 @@ def unreadable_images(situation: RuleContext) -> Iterator[RuleHit]:
                     all=len(folder.images),
                     names=summarize_items(broken, _name_with_problem),
                 ),
-                msg(
-                    "replace or remove them",
-                ),
+                or_in_copy(msg("replace or remove them")),
                 file=broken[0].name,
             )
 
@@ -138,7 +136,7 @@ def misnamed_format(situation: RuleContext) -> Iterator[RuleHit]:
                 "{n} images have extensions that do not match their formats: {names}",
                 names=names,
             ),
-            _suggest_extension(wrong[0], len(wrong)),
+            or_in_copy(_suggest_extension(wrong[0], len(wrong))),
             file=wrong[0].name,
         )
 
@@ -181,7 +179,7 @@ def transparent_images(situation: RuleContext) -> Iterator[RuleHit]:
                 all=len(folder.images),
                 names=names,
             )
-            fix = or_in_copy(msg("add a solid background (vary its color) and tag it"))
+            fix = msg("add a solid background (vary its color) and tag it")
         else:
             message = msg(
                 "images that declare transparency, whose hidden colors would be trained: {names} ({n} of {all})",
@@ -193,7 +191,7 @@ def transparent_images(situation: RuleContext) -> Iterator[RuleHit]:
                 "add a solid background (vary its color) and tag it; `check --deep` finds images that are "
                 "fully opaque anyway"
             )
-        yield RuleHit(where, message, fix, file=clear[0].name)
+        yield RuleHit(where, message, or_in_copy(fix), file=clear[0].name)
 
 
 FittedImage = tuple[ImageFacts, BucketFit]
@@ -239,7 +237,10 @@ def upscaled_images(situation: RuleContext) -> Iterator[RuleHit]:
                 all=len(folder.images),
                 names=names,
             ),
-            msg("enlarge them with an AI upscaler, or replace them; tag any that you keep as low quality"),
+            or_in_copy(
+                msg("enlarge them with an AI upscaler, or replace them; tag any that you keep as low quality"),
+                "lorabake prepare RECIPE --to FOLDER --upscaler FILE",
+            ),
             file=small[0][0].name,
         )
 

@@ -61,16 +61,16 @@ def excess_keep_tokens(situation: RuleContext) -> Iterator[RuleHit]:
     recipe = situation.recipe
     for where, index, keep in _iter_keep_tokens(recipe):
         concept = recipe.concept[index]
-        wanted = count_leading_tags(concept, recipe)
+        words, wanted = list_leading_tags(concept), count_leading_tags(concept, recipe)
         before = _count_tags_before(concept.token, situation.dataset.concepts[index])
-        if keep > wanted + before and is_shuffled(concept, recipe):
+        if words and keep > wanted + before and is_shuffled(concept, recipe):
             yield RuleHit(
                 where,
                 msg(
                     'keep_tokens counts tags, not commas: {keep} keeps {more} more in place than "{words}"',
                     keep=keep,
                     more=keep - wanted,
-                    words=", ".join(list_leading_tags(concept)),
+                    words=", ".join(words),
                 ),
                 msg("write {wanted}, or remove it", wanted=wanted),
                 severity=WARNING if keep == 2 * wanted else None,  # the guide's count, commas included

@@ -12,7 +12,12 @@ from lorabake_schemas.guide.caption_settings import (
 )
 from lorabake_schemas.guide.defaults import list_leading_tags
 from lorabake_schemas.guide.registry import HINT, WARNING, RuleContext, RuleHit, rule
-from lorabake_schemas.guide.rules.dataset import get_caption_names, iter_concept_folders, summarize_names
+from lorabake_schemas.guide.rules.dataset import (
+    get_caption_names,
+    iter_concept_folders,
+    or_in_copied_captions,
+    summarize_names,
+)
 from lorabake_schemas.guide.rules.tag_counts import find_odd_separators
 from lorabake_schemas.guide.tags import (
     TAG_SEPARATOR,
@@ -87,7 +92,7 @@ def _describe_missing_token(
     names, every = summarize_names(files), len(folder.images)
     if ends is None:
         said = msg('captions without "{token}": {names} ({n} of {all})', n=wrong, all=every, token=token, names=names)
-        return said, msg('write "{token}" in each of them', token=token)
+        return said, or_in_copied_captions(msg('write "{token}" in each of them', token=token), folder)
     return (
         msg(
             'captions that do not start with "{token}": {names} ({n} of {all})',
@@ -126,7 +131,7 @@ def _suggest_token(folder: FolderFacts, wrong: int, ends: str, known: Sequence[s
     word = firsts.pop() if len(firsts) == 1 and wrong == len(folder.images) else ""
     if word and word not in known and not has_sentence_words(word) and not is_common_tag(normalize_tag(word)):
         return msg('put the token first, or write token = "{word}", which all captions start with', word=word)
-    return msg("put the token first")
+    return or_in_copied_captions(msg("put the token first"), folder)
 
 
 @rule(
@@ -274,7 +279,7 @@ def _check_leading_tags(
                 kept=kept,
                 names=summarize_names(lacking),
             ),
-            msg('start each of them with "{words}"', words=(ends + " ").join(words)),
+            or_in_copied_captions(msg('start each of them with "{words}"', words=(ends + " ").join(words)), folder),
             file=lacking[0],
         )
 
