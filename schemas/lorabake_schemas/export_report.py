@@ -2,7 +2,10 @@
 
 from typing import Literal
 
+from pydantic import model_validator
+
 from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
+from lorabake_schemas.secrets import hide_secrets_in_line, is_secret
 
 ExportFormat = Literal["kohya_ss", "sd-scripts"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = ("kohya_ss", "sd-scripts")
@@ -14,6 +17,12 @@ class ExportedKey(StrictModel):
     key: EscapedText
     value: EscapedText = ""
     why: MessageText
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hide_secrets(cls, found: dict[str, object]) -> dict[str, object]:
+        """Whoever makes a line need not know what is a secret."""
+        return hide_secrets_in_line(found, secret=is_secret(str(found.get("key", ""))))
 
 
 class ExportReport(StrictModel):

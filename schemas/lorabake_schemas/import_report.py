@@ -6,8 +6,7 @@ from pydantic import model_validator
 
 from lorabake_schemas.base import EscapedText, MessageText, StrictModel, TupleOf
 from lorabake_schemas.check_report import CheckReport
-from lorabake_schemas.messages import Message
-from lorabake_schemas.secrets import hide_secrets, hide_secrets_in_message, is_secret
+from lorabake_schemas.secrets import hide_secrets_in_line, is_secret
 
 # taken: under its own name. default: left out, since lorabake does the same. off: left out, since it is empty, off or
 # zero. renamed: under another name. computed: its value was converted, or several keys became one. repaired: its value
@@ -33,14 +32,7 @@ class ImportedKey(StrictModel):
         """Whoever makes a line need not know what is a secret."""
         key = str(found.get("key", ""))
         secret = is_secret(key) or (key.lstrip("-").rpartition(".")[2] == "token" and found.get("to") is None)
-        hidden = {name: "" if secret and name == "value" else _hide(value) for name, value in found.items()}
-        return hidden | ({"trained": None} if secret else {})
-
-
-def _hide(value: object) -> object:
-    if isinstance(value, Message):
-        return hide_secrets_in_message(value)
-    return hide_secrets(value) if isinstance(value, str) else value
+        return hide_secrets_in_line(found, secret=secret)
 
 
 class ImportReport(StrictModel):

@@ -34,22 +34,40 @@ _TABLE_KEYS = frozenset(
         "primary", "prompt", "public", "scale", "sort", "stage", "state", "tag", "tags", "text", "tur", "whis",
     )
 )  # fmt: skip
+# How the keys of known services start, and one that says what it is.
+HUB_PREFIXES = r"(?:hf|api_org|r8|npm|dop_v1)_"
+SERVICE_PREFIXES = r"(?:[prs]k[-_]|gh[pousr]_|github_pat_|glpat-|xox[a-z]-|xapp-|rpa_|pypi-|wandb_v\d_)"
+CLOUD_PREFIXES = r"(?:AIza|ya29\.|GOCSPX-|SG\.)"
+CLOUD_KEY = r"(?:AKIA|ASIA)[A-Z0-9]{12,}"
+JSON_WEB_KEY = r"eyJ[-\w]{8,}\.[-\w]{4,}(?:\.[-\w]+)*"
+_RUN = r"(?:[A-Za-z0-9]{0,15}[-_]){0,8}(?=[A-Za-z]{0,60}\d)[A-Za-z0-9]{16,}[-\w]*"  # no name of a person or a file
 # Secrets by their form, and what stays of them.
 _FORMS = (
     (re.compile(r"(://)[^/?#\s]*@"), r"\1...@"),
     (re.compile(r"((?:^|[\s'\"=])//)[^/?#\s:@]+:[^/?#\s]*@"), r"\1...@"),
-    (re.compile(r"\b(hf_)[A-Za-z0-9]{30,}"), r"\1..."),
-    (re.compile(r"\b(github_pat_|gh[pousr]_)\w{30,}"), r"\1..."),
-    (re.compile(r"\b(Bearer\s+)[\w.~+/=-]{16,}"), r"\1..."),
+    (re.compile(rf"(?<![A-Za-z0-9_])({HUB_PREFIXES})[A-Za-z0-9]{{30,}}"), r"\1..."),
+    (re.compile(rf"(?<![A-Za-z0-9_])({SERVICE_PREFIXES}|{CLOUD_PREFIXES}){_RUN}"), r"\1..."),
+    (re.compile(rf"(?<![A-Za-z0-9_])(?:{CLOUD_KEY}|{JSON_WEB_KEY})"), "..."),
+    (re.compile(r"(?i)\b((?:proxy-)?authorization\\*['\"]?\s*:\s*\\*['\"]?)[^\s'\"\\][^'\"\\\n]*"), r"\1..."),
+    (re.compile(r"(?i)\b(cookie\\*['\"]?\s*:\s*\\*['\"]?)[\w.-]+=[^'\"\\\n]*"), r"\1..."),
+    (re.compile(r"(?i)\b(bearer\s+)(?:[\w.~+/=-]{16,}|(?=[a-z]*\d)[\w.~+/=-]{6,})"), r"\1..."),
+    (re.compile(r"(?i)\b(basic\s+)[A-Za-z0-9+/]{4,}={1,2}"), r"\1..."),
+    # Commands that take a key without an option that is named like one.
+    (re.compile(r"(?i)\b(wandb\s+login(?:\s+--?[\w-]+)*\s+['\"]?)[^\s'\"&|;<>-][^\s'\"&|;]*"), r"\1..."),
+    (re.compile(r"(?i)\b(login\((?:[^()\n]{0,200}?\b(?:key|token)\s*=)?\s*['\"]?)[^\s'\"(),=]+(?=['\",)])"), r"\1..."),
+    (re.compile(r"(?i)\b((?:curl|wget)\b[^\n|;&]{0,200}?\s(?:-u|--user)[\s=]*['\"]?[^\s:'\"]+:)[^\s'\"]+"), r"\1..."),
+    (re.compile(r"(?i)\b((?:sshpass|login)\b[^\n|;&]{0,200}?\s-p\s*['\"]?)[^\s'\"]+"), r"\1..."),
 )
 _IN_ADDRESS = re.compile(r"(?<=[?&;])([\w.-]+)=[^&;#\s'\"]+")
 _ADDRESS_SECRETS = ("token", "sig", "signature")
-# In a command line: --NAME value, --NAME=value, NAME=value; in JSON: "NAME": value, also within a text of JSON.
+# In a command line: --NAME value, --NAME=value, NAME=value; in a list: "--NAME", "value"; in TOML: NAME = "value"; in
+# JSON: "NAME": value, also within a text of JSON; in YAML and headers: NAME: value.
 _ARGUMENT = re.compile(
-    r"(?<![^\s'\"\[({,])(?:--?([A-Za-z_][\w.-]*)(?:=|\s+(?!-))|([A-Za-z_][\w.-]*)="
-    r"|\\*['\"]([A-Za-z_][\w.-]*)\\*['\"]\s*:\s*)"
+    r"(?<![^\s'\"\[({,;&|:$])(?:--?([A-Za-z_][\w.-]*)(?:=|\\*['\"]?(?:\s*,\s*|\s+)(?!-))"
+    r"|([A-Za-z_][\w.-]*)(?:=|\s+=\s*(?=['\"]))|\\*['\"]([A-Za-z_][\w.-]*)\\*['\"]\s*:\s*|([A-Za-z_][\w.-]*):\s+)"
 )
-_ARGUMENT_VALUE = re.compile(r"\\*\"[^\"]*(?:\"|\Z)|\\*'[^']*(?:'|\Z)|[^\s'\"]+")
+_IN_QUOTES = r"\"[^\"]*(?:\"|\Z)|'[^']*(?:'|\Z)"
+_ARGUMENT_VALUE = re.compile(rf"\\*(?:{_IN_QUOTES})|[^\s'\"]+(?:(?<==)(?:{_IN_QUOTES})[^\s'\"]*)*")
 
 
 def is_secret(name: str) -> bool:
@@ -98,13 +116,24 @@ def _hide_in_address(found: re.Match[str]) -> str:
 def _hide_arguments(text: str) -> Iterator[str]:
     done = 0
     for found in _ARGUMENT.finditer(text):
-        option, name = found[1], found[2] or found[3]
-        secret = is_secret(option) or option == "token" if option else is_secret(name) and name != "key"
-        value = _ARGUMENT_VALUE.match(text, found.end()) if secret and found.start() >= done else None
+        value = _ARGUMENT_VALUE.match(text, found.end()) if found.start() >= done and _names_secret(found) else None
         if value is not None:
             yield f"{text[done : found.end()]}..."
             done = value.end()
     yield text[done:]
+
+
+def _names_secret(argument: re.Match[str]) -> bool:
+    option, name, header = argument[1], argument[2] or argument[3], argument[4]
+    if option:
+        return _is_secret_option(option)
+    if header:  # a single word before a colon is a name in a sentence: "Mickey: a mouse"
+        return is_secret(header) and (_ALWAYS.search(header.lower()) is not None or not header.isalpha())
+    return is_secret(name) and name != "key"
+
+
+def _is_secret_option(option: str) -> bool:
+    return is_secret(option) or option.lower() == "token"
 
 
 def hide_secrets_in_message(text: Message) -> Message:
@@ -124,6 +153,18 @@ def hide_secrets_in_message(text: Message) -> Message:
     return Message(text.template, filled, plural=text.plural, number=text.number)
 
 
+def hide_secrets_in_line(fields: Mapping[str, object], *, secret: bool) -> dict[str, object]:
+    """The fields of a line of a report; without the values of its key, where that is named like a secret."""
+    return {name: _hide_field(value) for name, value in fields.items() if not (secret and name in _VALUES)}
+
+
+_VALUES = ("value", "trained")
+
+
+def _hide_field(value: object) -> object:
+    return hide_secrets_in_message(value) if isinstance(value, Message) else hide_all_secrets(value)
+
+
 def hide_all_secrets(value: object) -> object:
     """As ``hide_secrets``, for what is in lists and tables, too; a table has none of the keys that are secrets."""
     if isinstance(value, str):
@@ -131,8 +172,17 @@ def hide_all_secrets(value: object) -> object:
     if isinstance(value, Mapping):
         return dict(_hide_in_table(cast("Mapping[str, object]", value)))
     if isinstance(value, list | tuple):
-        return [hide_all_secrets(item) for item in cast("Sequence[object]", value)]
+        return list(_hide_in_list(cast("Sequence[object]", value)))
     return value
+
+
+def _hide_in_list(items: Sequence[object]) -> Iterator[object]:
+    """Also what comes after an option that is named like a secret, as in the words of a command."""
+    secret = False
+    for item in items:
+        is_option = isinstance(item, str) and item.startswith("-")
+        yield "..." if secret and not is_option else hide_all_secrets(item)
+        secret = is_option and "=" not in str(item) and _is_secret_option(str(item).lstrip("-"))
 
 
 def _hide_in_table(table: Mapping[str, object]) -> Iterator[tuple[str, object]]:

@@ -283,13 +283,21 @@ def test_a_run_of_others_names_no_place_outside_the_folder(name: str, to: Export
 
 @pytest.mark.parametrize("to", ["kohya_ss", "sd-scripts"])
 def test_no_secret_is_exported(to: ExportFormat, tmp_path: Path) -> None:
-    report = write_export(
-        compiled({"wandb_api_key": "sk-123", "huggingface_token": "hf_4"}), to, tmp_path / "out", "run"
-    )
+    texts = {
+        "network_args": ["hf_token=sk-123", "conv_dim=4"],
+        "training_comment": "by me, Authorization: Bearer sk-123",
+        "logging_dir": "https://me:sk-123@h.example/logs",
+    }
+    source = compiled({"wandb_api_key": "sk-123", "huggingface_token": "sk-123", **texts})
+    subset = {"image_dir": "/images/a", "caption_prefix": "https://h.example/?token=sk-123 "}
+    dataset = {**source.datasets[0], "subsets": [subset]}
+    source = replace(source, datasets=[dataset], prompts=("a girl, API_KEY=sk-123 --w 512",))
+    report = write_export(source, to, tmp_path / "out", "run")
     written = "".join(path.read_text("utf-8") for path in (tmp_path / "out").iterdir()) + report.model_dump_json()
     assert "sk-123" not in written
-    assert "hf_4" not in written
-    assert {"wandb_api_key", "huggingface_token"} <= {each.key for each in report.lost}
+    assert "conv_dim=4" in written
+    removed = {"wandb_api_key", "huggingface_token", *texts, "caption_prefix", "sample_prompts"}
+    assert removed <= {each.key for each in report.lost}
 
 
 @pytest.mark.parametrize("name", ["dataset.toml", "DATASET.toml"])

@@ -42,13 +42,21 @@ def test_names_of_other_things(name: str) -> None:
      "--num_processes 1 --token x1y2z", "--wandb_api_key=x1y2z", "--mykey 'x1y2z a'", "foo HF_TOKEN=x1y2z --seed 1",
      "[api_key=x1y2z]", '{"conv_dim": 4, "wandb_api_key": "x1y2z"}', "{'a': 1, 'api_key': 'x1y2z'}",
      '{"hf_token":"x1y2z', r'{"args": "{\"hf_token\": \"x1y2z\"}"}', '{"api_key" : x1y2z}',
-     "Bearer x1y2zabcdefghijklmnop", "ghp_x1y2zabcdefghijklmnopqrstuvwxyz012345"],
+     "Authorization: x1y2z", "-H 'authorization: Token x1y2z a'", "X-Api-Key: x1y2z", "Cookie: a=x1y2z; b=x1y2z",
+     '{"headers": {"Authorization": "x1y2z a"}}', '["--hf_token", "x1y2z"]', "[--hf_token,x1y2z]",
+     "hf_token = 'x1y2z a'",
+     "x;HF_TOKEN=x1y2z", "$env:HF_TOKEN = 'x1y2z'", "hf_token: x1y2z", "password=a='x1y2z b'",
+     "wandb login --relogin x1y2z",
+     "wandb.login(key='x1y2z')", "login('x1y2z')", "curl -s -u me:x1y2z https://h", "sshpass -p x1y2z ssh h",
+     "sk-proj-x1y2zABCdef0123456789", "glpat-x1y2zABCdef0123456789", "Basic x1y2zabcd==",
+     "eyJhbGciOiJIUzI1NiJ9.eyJx1y2ziOjF9.x1y2z",
+     "Bearer x1y2zabcdefghijklmnop", "Bearer x1y2zab", "ghp_x1y2zabcdefghijklmnopqrstuvwxyz012345"],
 )  # fmt: skip
 def test_secrets_by_their_form(text: str) -> None:
     assert "x1y2z" not in hide_secrets(text)
     line = ImportedKey(key="a", value=text, fate="unknown", why=msg("no {what}", what=text))
     assert "x1y2z" not in line.model_dump_json()
-    assert "x1y2z" not in str(hide_all_secrets({"a": [text, {"b": text}], "api_key": "x1y2z"}))
+    assert "x1y2z" not in str(hide_all_secrets({"a": [text, {"b": text}, "--api_key", "x1y2z"], "api_key": "x1y2z"}))
 
 
 @pytest.mark.parametrize(
@@ -57,7 +65,11 @@ def test_secrets_by_their_form(text: str) -> None:
      "keep_tokens=2 --max_token_length 225", "/data/key=1/images", "a, b; token=sks", "C:\\a\\b@2x.png",
      "Sword Bearer of light", "//server/share/a@2x", "a key, holding key",
      '{"key": "a", "token": "sks", "class_tokens": "b"}',
-     "https://huggingface.co/a/b", "--class_tokens x"],
+     "https://huggingface.co/a/b", "--class_tokens x", "Mickey: a mouse", "a cookie: sweet, round",
+     "basic dress, bearer of",
+     "sk-my-own-character-2024-v2", "rk-lum_by_someone_2", "wandb login", "wandb login && a", "login page, a token",
+     "Authorization", "curl -s https://h/a:b", "--keep_tokens 2 --seed 1", "key: a, token: b", "lr_key = 1",
+     '["--keep_tokens", "2"]'],
 )  # fmt: skip
 def test_ordinary_text_stays(text: str) -> None:
     assert hide_secrets(text) == text

@@ -20,7 +20,7 @@ from lorabake_schemas.export_report import ExportedKey, ExportFormat, ExportRepo
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import Origin, Plan
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.secrets import is_secret
+from lorabake_schemas.secrets import hide_all_secrets, hide_secrets, is_secret
 from lorabake_schemas.values import format_value
 
 HEADER = "# Exported by lorabake.\n"
@@ -51,9 +51,8 @@ def write_export(
     Raises MachineError if something is in the folder, or if it cannot be written; then nothing of ours stays.
     """
     carried: tuple[ExportedKey, ...] = ()
-    secrets = [name for name in source.train if is_secret(name)]  # a run may be a stranger's
-    lost = [*own, *(ExportedKey(key=name, why=_SECRET) for name in secrets)]
-    source = replace(source, train={name: value for name, value in source.train.items() if name not in secrets})
+    source, secrets = _remove_secrets(source)
+    lost = [*own, *secrets]
     if to == "kohya_ss":
         preset = build_gui_preset(source, folder, DATASET_FILE)
         carried, lost = preset.carried, [*lost, *preset.lost]
@@ -77,6 +76,24 @@ def write_export(
         chosen=tuple(chosen),
         lost=tuple(lost),
     )
+
+
+def _remove_secrets(source: CompiledSource) -> tuple[CompiledSource, list[ExportedKey]]:
+    """Without keys that are secrets and those in a value, since a run may be a stranger's; and a line for each key."""
+    levels = [source.train, *source.datasets, *(part for table in source.datasets for part in table["subsets"])]
+    found = dict.fromkeys(
+        name
+        for table in levels
+        for name, value in table.items()
+        if name != "subsets" and (is_secret(name) or hide_all_secrets(value) != value)
+    )
+    prompts = [hide_secrets(line) for line in source.prompts]
+    if prompts != [*source.prompts]:
+        found["sample_prompts"] = None
+    train = cast("dict[str, Any]", hide_all_secrets(source.train))
+    datasets = cast("list[dict[str, Any]]", hide_all_secrets(source.datasets))
+    lines = [ExportedKey(key=name, why=_SECRET) for name in found]
+    return replace(source, train=train, datasets=datasets, prompts=prompts), lines
 
 
 def _add_presets(files: dict[str, bytes], presets: Mapping[str, bytes]) -> None:

@@ -10,6 +10,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from lorabake.errors import RecipeError
 from lorabake.exchange.base_search import CHECKPOINT_EXTENSIONS
 from lorabake.exchange.readers import read_foreign_file
 from lorabake.exchange.to_recipe import ImportedRecipe, make_recipe
@@ -17,6 +18,7 @@ from lorabake.planning.compile import PATH_OPTIONS
 from lorabake.recipe.writing import create_recipe_file, write_recipe
 from lorabake.util.files import exists
 from lorabake_schemas.messages import msg
+from lorabake_schemas.secrets import hide_secrets_in_message
 
 if TYPE_CHECKING:
     from lorabake.exchange.foreign import Source
@@ -33,7 +35,23 @@ _PATH_KEYS: Mapping[str, tuple[str, ...]] = {
 
 
 def import_file(source: Source, *, faithful: bool = False) -> ImportedRecipe:
-    """Raises RecipeError for a file that cannot be read as one of another program."""
+    """Raises RecipeError for a file that cannot be read as one of another program, without the secrets in it."""
+    try:
+        return _import_file(source, faithful=faithful)
+    except RecipeError as error:
+        raise hide_secrets_in_error(error) from error
+
+
+def hide_secrets_in_error(error: RecipeError) -> RecipeError:
+    """Whoever raises an error about a file of a stranger need not know what is a secret in it."""
+    hide = hide_secrets_in_message
+    findings = [
+        each.model_copy(update={"message": hide(each.message), "fix": hide(each.fix)}) for each in error.findings
+    ]
+    return RecipeError(hide(error.message), findings, error.hint and hide(error.hint))
+
+
+def _import_file(source: Source, *, faithful: bool) -> ImportedRecipe:
     images = source.images and _make_absolute(source.images)
     model = source.model and (source.model if _is_hub_id(source.model) else _make_absolute(source.model))
     found = replace(source, images=images, model=model)  # the user's are seen from here, all others from the file

@@ -18,7 +18,7 @@ from lorabake_schemas.base import OptionValue
 from lorabake_schemas.import_report import ImportedKey
 from lorabake_schemas.messages import Message, msg
 from lorabake_schemas.options import Option
-from lorabake_schemas.secrets import hide_secrets, is_secret
+from lorabake_schemas.secrets import is_secret
 from lorabake_schemas.values import format_value
 
 Raw = Mapping[str, Any]
@@ -104,7 +104,7 @@ def _join_sides(value: object) -> object:
 
 def _show(name: str, value: object) -> str:
     """A value for the report."""
-    return "" if is_secret(name) else hide_secrets(value) if isinstance(value, str) else format_value(value)
+    return "" if is_secret(name) else value if isinstance(value, str) else format_value(value)
 
 
 def _to_plain(value: object) -> OptionValue:

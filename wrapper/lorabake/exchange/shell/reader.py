@@ -21,7 +21,7 @@ from lorabake.util.files import TOML_LIMIT, read_bytes
 from lorabake_schemas.families.registry import list_scripts
 from lorabake_schemas.import_report import ImportedKey
 from lorabake_schemas.messages import msg
-from lorabake_schemas.secrets import hide_secrets, is_secret
+from lorabake_schemas.secrets import hide_all_secrets
 
 _SCRIPT = re.compile(r"[\w.-]{1,100}\.py")
 _NO_TYPOGRAPHY = {0xA0: " ", 0x200B: None, 0xFEFF: None}
@@ -199,9 +199,10 @@ def _choose(launches: Sequence[Launch], source: Source, text: str, unclosed: int
 
 def _show_launch(number: int, launch: Launch, common: Collection[str]) -> str:
     """Its number, its line, and what the others do not have."""
-    pairs = zip(("", *launch.words), launch.words, strict=False)
-    parts = (f"{before} {word}" if before.startswith("--") else word for before, word in pairs if word not in common)
-    own = hide_secrets(" ".join(parts))
+    shown = cast("Sequence[str]", hide_all_secrets(launch.words))
+    words = zip(("", *launch.words), launch.words, shown, strict=False)
+    parts = (f"{before} {own}" if before.startswith("--") else own for before, word, own in words if word not in common)
+    own = " ".join(parts)
     return f"{number} ({show_value(f'line {launch.line}: {own}' if own else f'line {launch.line}')})"
 
 
@@ -228,9 +229,7 @@ def _find_unset(options: Mapping[str, Given], keys: Sequence[ImportedKey]) -> li
         if unset := _UNSET.search(text):
             name = next((group for group in unset.groups() if group), None)
             why = msg("the variable {name} has no value in the file", name=name) if name else _NOT_COMPUTED
-            found.append(
-                ImportedKey(key=key, value="" if is_secret(key) else hide_secrets(text), fate="unknown", why=why)
-            )
+            found.append(ImportedKey(key=key, value=text, fate="unknown", why=why))
     return found
 
 

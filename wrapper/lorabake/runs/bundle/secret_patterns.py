@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from contextlib import suppress
 from ipaddress import IPv6Address
 
+from lorabake_schemas.secrets import CLOUD_KEY, CLOUD_PREFIXES, HUB_PREFIXES, JSON_WEB_KEY, SERVICE_PREFIXES
+
 _SET = r"(?:\\*[\"'])?\s*(?:=>|:=|[:=])\s*"  # between a name and its value, also in JSON that is quoted again
 _QUOTED = r"(?P<quote>\\*[\"'])(?P<quoted>(?:(?!(?P=quote))(?:\\.|.))*)"
 _WORD = r"(?P<plain>[^\s\"',;&]+)"
@@ -15,11 +17,9 @@ _PHRASE_NAME = r"(?:passw(?:or)?d|passphrase|senha|(?<![a-z])pwd)s?"
 # The keys of known services by their form.
 KEYS = (
     re.compile(
-        r"(?:(?<![A-Za-z0-9_])|(?<=\\[nrt]))(?:(?:hf|api_org|r8|npm|dop_v1)_[A-Za-z0-9]{8,}"
-        r"|(?:[prs]k[-_]|gh[pousr]_|github_pat_|glpat-|xox[a-z]-|xapp-|rpa_|pypi-|wandb_v\d_)[-_A-Za-z0-9]{16,}"
-        r"|(?:AKIA|ASIA)[A-Z0-9]{12,}"
-        r"|(?:AIza|ya29\.|GOCSPX-|SG\.)[-.\w]{16,}"
-        r"|eyJ[-\w]{8,}\.[-\w]{4,}(?:\.[-\w]+)*)"  # a JSON web token
+        r"(?:(?<![A-Za-z0-9_])|(?<=\\[nrt]))"
+        rf"(?:{HUB_PREFIXES}[A-Za-z0-9]{{8,}}|{SERVICE_PREFIXES}[-_A-Za-z0-9]{{16,}}|{CLOUD_KEY}"
+        rf"|{CLOUD_PREFIXES}[-.\w]{{16,}}|{JSON_WEB_KEY})"
     ),
     re.compile(r"(?i)\bbearer\s+[\w.~+/=-]{8,}"),
     re.compile(r"(?i)\bbasic\s+[A-Za-z0-9+/]{4,}={1,2}"),
