@@ -32,8 +32,9 @@ class CaptionProblem(StrEnum):
     """A caption file on which sd-scripts stops, or that it misreads silently (S12).
 
     unreadable, not-utf8 and empty (zero bytes) stop it; of too-large only the first MAX_CAPTION_BYTES were read;
-    bom, spaces (nothing else on any line) and blank (first line
-    blank) are trained as they are; more-lines are ignored lines with text. One problem per file: the first of this
+    bom, spaces (nothing else on any line), blank (first line
+    blank) and no-words (numbers of a detector, or commas) are trained as they are; more-lines are ignored lines with
+    text. One problem per file: the first of this
     list.
     """
 
@@ -45,6 +46,7 @@ class CaptionProblem(StrEnum):
     BOM = "bom"
     SPACES = "spaces"
     BLANK = "blank"
+    NO_WORDS = "no-words"
     MORE_LINES = "more-lines"
 
 

@@ -371,6 +371,7 @@ FAULTS = (
     Fault("caption-with-a-mark", "S12", "byte order mark", rewrite("07.txt", b"\xef\xbb\xbf" + caption(7).encode())),
     Fault("caption-blank", "S12", "blank", rewrite("07.txt", "\n" + caption(7))),
     Fault("caption-of-spaces", "S12", "only spaces", rewrite("07.txt", "  \n \n")),
+    Fault("caption-of-numbers", "S12", "no words", rewrite("07.txt", "0 0.51 0.4 0.2 0.3\n1 0.2 0.2 0.1 0.1\n")),
     Fault("caption-with-more-lines", "S12", "line", rewrite("07.txt", caption(7) + "\na second thought")),
     Fault("caption-of-another-picture", "S12.borrowed", "uses lum.txt", both(
         renamed("07.png", "lum_a_b_c_7.png"), renamed("07.txt", "lum.txt"))),

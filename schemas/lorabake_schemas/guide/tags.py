@@ -98,6 +98,14 @@ def find_odd_separator(text: str, token: str, how: CaptionStyle) -> str:
     return found[1] or found[2] or " "
 
 
+def has_choice(text: str) -> bool:
+    """Whether it has ``{a|b}``, which enable_wildcard reads."""
+    return bool(_CHOICE.search(text))
+
+
+_CHOICE = re.compile(r"\{[^{}|]*\|[^{}]*\}")
+
+
 def has_sentence_words(text: str) -> bool:
     """Whether a text between two commas looks like a part of a sentence, in English or Portuguese."""
     return is_sentence(text) or bool(SENTENCE_WORDS.search(text.casefold()))

@@ -71,6 +71,7 @@ MISSES: list[Misses] = [
     ("G3.3", at(pictures(MISSING), of=UNCAPTIONED)),
     ("G3.3.none", at(pictures(MISSING), of=UNCAPTIONED)),
     ("G3.3.none", at(pictures(MISSING), of=PREFIXED)),
+    ("G3.3.none", at(pictures(MISSING, others=("0.caption",)), of=UNCAPTIONED)),
     ("G3.3.none", at(pictures(MISSING, others=("0.caption",)))),
     ("G3.3", at(folder(), of=recipe(regularization=REG), reg=folder("reg", problem=MISSING))),
     ("S12", at(pictures(None, MISSING))),

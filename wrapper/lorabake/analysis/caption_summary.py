@@ -12,6 +12,7 @@ from lorabake_schemas.guide.tags import (
     CaptionStyle,
     FolderTags,
     count_folder_tags,
+    has_choice,
     has_sentence_words,
     normalize_tag,
     split_tags,
@@ -43,7 +44,8 @@ class CaptionSummary:
     captions start with, as written; ``words`` those that almost all have anywhere and CLIP does not know as one.
 
     ``style`` is None without captions. ``several_lines`` and ``mark``: what most captions have (enable_wildcard,
-    keep_tokens_separator). ``people`` and ``features`` are whether most of them name a person, and the same features.
+    keep_tokens_separator); ``{a|b}`` needs enable_wildcard, too. ``people`` and ``features`` are whether most of them
+    name a person, and the same features.
     """
 
     images: int = 0
@@ -71,7 +73,7 @@ def summarize_captions(facts: FolderFacts, is_known: IsKnown) -> CaptionSummary:
     mark = next((mark for mark in MARKS if _is_share([mark in text for text in texts], MOST)), "")
     tags = count_folder_tags(facts, CaptionStyle(marks=(mark,) if mark else ()))
     natural = _is_share([_is_natural(text) for text in texts], MOST)
-    several = _is_share([bool(caption.others) for caption in captions], MOST)
+    several = _is_share([bool(caption.others) or has_choice(caption.text) for caption in captions], MOST)
     return CaptionSummary(
         images=len(facts.images),
         count=len(captions),
@@ -122,7 +124,7 @@ def _find_front_tags(texts: Sequence[str], mark: str) -> tuple[str, ...]:
         written = Counter(row[place] for row in rows if len(row) > place)
         meant = Counter(normalize_tag(row[place]) for row in rows if len(row) > place)
         tag, count = next(iter(meant.most_common(1)), ("", 0))
-        if count < SHARED * len(rows) or not tag or all(len(row) == place for row in rows):
+        if count < SHARED * len(rows) or not tag or has_choice(tag) or all(len(row) == place for row in rows):
             break
         front.append(next(spelling for spelling, _ in written.most_common() if normalize_tag(spelling) == tag))
     return tuple(front)

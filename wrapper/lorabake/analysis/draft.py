@@ -28,7 +28,7 @@ from lorabake.analysis.draft_concepts import (
 from lorabake.analysis.draft_kind import choose_kind
 from lorabake.inputs.foreign_captions import PLACEHOLDER, ForeignCaptions, replace_captions
 from lorabake.inputs.image_tree import FoundDataset, FoundFolder
-from lorabake_schemas.dataset import CaptionProblem
+from lorabake_schemas.dataset import CaptionProblem, FolderFacts
 from lorabake_schemas.families.registry import list_family_names
 from lorabake_schemas.guide.folder_names import is_structure
 from lorabake_schemas.guide.rules.trigger import make_unknown_word
@@ -43,7 +43,7 @@ KINDS: tuple[RecipeKind, ...] = get_args(RecipeKind)
 PERSON = "person"  # the class of photographs of somebody
 # Under [captions] if all folders agree, else under each [[concept]].
 SHARED_KEYS = ("caption_extension", "enable_wildcard", "shuffle_caption", "keep_tokens_separator", "keep_tokens")
-NO_TEXT = frozenset({CaptionProblem.MISSING, CaptionProblem.EMPTY, CaptionProblem.SPACES})
+NO_TEXT = frozenset({CaptionProblem.MISSING, CaptionProblem.EMPTY, CaptionProblem.SPACES, CaptionProblem.NO_WORDS})
 MIN_TOKEN = 3  # characters of a made-up token; CLIP has a token for every shorter word (ours)
 Namer = Callable[[Path], str]
 
@@ -265,7 +265,7 @@ def _write_concept(draft: ConceptDraft, base: BaseDraft, found: FoundDataset, na
     elif draft.folder.foreign:
         table["metadata_file"] = ""  # _place_captions names it
     elif not draft.captioned and not _has_other_captions(draft.folder):
-        table["captions"] = "none"
+        table |= _describe_no_captions(facts)
         if table["masks"] or facts.companions:  # which have no class tokens (CU:225)
             table["caption_prefix"] = " ".join(draft.words) or None
     elif facts.caption_extension != ".txt":
@@ -282,6 +282,12 @@ def _write_concept(draft: ConceptDraft, base: BaseDraft, found: FoundDataset, na
     if draft.prefix:
         table["caption_prefix"] = draft.prefix
     return {key: value for key, value in table.items() if value is not None}
+
+
+def _describe_no_captions(facts: FolderFacts) -> dict[str, str]:
+    """With another extension for captions to come, where files of another program have the usual one."""
+    taken = any(image.caption.problem is CaptionProblem.NO_WORDS for image in facts.images)
+    return {"captions": "none"} | ({"caption_extension": ".caption"} if taken else {})
 
 
 def _has_other_captions(folder: FoundFolder) -> bool:
@@ -303,7 +309,7 @@ def _comment_concept(draft: ConceptDraft, table: Mapping[str, Any]) -> dict[str,
         "captions": "there are none: every image is trained as token and class",
         "metadata_file": "the captions of these images",
         "caption_prefix": "put in front of each caption; the captions do not start with it",
-        "enable_wildcard": "every line of a caption file is a caption",
+        "enable_wildcard": "every line of a caption file is a caption, and {a|b} is a or b",
         "keep_tokens": "tags at the start of each caption that stay there",
         "num_repeats": "from the folder's name: how often each image is used in an epoch",
     }

@@ -64,7 +64,13 @@ def expand_caption(lines: Sequence[str]) -> CaptionFacts:
     if not every:
         return CaptionFacts(problem=CaptionProblem.SPACES)
     bom = any(variant.startswith(_BOM) for variant in every)
-    return CaptionFacts(every[0], CaptionProblem.BOM if bom else None, others=tuple(every[1:]))
+    problem = CaptionProblem.BOM if bom else None if any(map(has_words, every)) else CaptionProblem.NO_WORDS
+    return CaptionFacts(every[0], problem, others=tuple(every[1:]))
+
+
+def has_words(text: str) -> bool:
+    """False for what no caption has alone: numbers, such as a detector's boxes, and punctuation."""
+    return any(map(str.isalpha, text))
 
 
 _WILDCARD = re.compile(r"\{([^}]+)\}")
@@ -94,6 +100,8 @@ def _find_problem(first: str, others: list[str]) -> CaptionProblem | None:
         return CaptionProblem.BOM
     if not first.strip():
         return CaptionProblem.BLANK if any(line.strip() for line in others) else CaptionProblem.SPACES
+    if not any(map(has_words, (first, *others))):
+        return CaptionProblem.NO_WORDS
     return CaptionProblem.MORE_LINES if any(line.strip() for line in others) else None
 
 

@@ -27,7 +27,9 @@ ALL_IMAGE_EXTENSIONS = frozenset(
 )
 CAPTION_EXTENSIONS = (".txt", ".caption", ".tags")  # of captions in other programs
 # Text files next to images that are not captions; of any other extension captions may be.
-SIDECAR_EXTENSIONS = frozenset({".json", ".jsonl", ".xmp", ".xml", ".yaml", ".yml", ".toml", ".html", ".svg", ".log"})
+SIDECAR_EXTENSIONS = frozenset(
+    {".json", ".jsonl", ".xmp", ".xml", ".yaml", ".yml", ".toml", ".html", ".svg", ".log", ".aae"}
+)
 METADATA_EXTENSIONS = (".json", ".jsonl")  # of files that may have the captions of many images
 MAX_TEXT_BYTES = 1 << 16  # more than any caption
 # Folders that systems and programs make, in lower case; what looks like images in them are thumbnails or deleted files.
@@ -243,5 +245,6 @@ def _find_foreign_captions(found: FolderListing, stems: set[str]) -> list[str]:
 
 def _is_short_text(path: str) -> bool:
     with suppress(OSError, ValueError):
-        return "\0" not in read_bytes(path, MAX_TEXT_BYTES).decode("utf-8")
+        text = read_bytes(path, MAX_TEXT_BYTES).decode("utf-8")
+        return "\0" not in text and not text.startswith(("<?", "<!"))
     return False

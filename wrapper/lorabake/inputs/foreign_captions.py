@@ -1,6 +1,6 @@
 """Captions that exist in a form which sd-scripts does not read, or misreads: image.png.txt, a JSON file for each image,
 a table of all images (metadata.csv, metadata.jsonl), a separate folder, one tag per line, tags without commas, a web
-UI's generation parameters, ai-toolkit's [trigger], UTF-16.
+UI's generation parameters, comments, ai-toolkit's [trigger], UTF-16.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
-from lorabake.inputs.captions import caption_path, read_caption_lines
+from lorabake.inputs.captions import caption_path, has_words, read_caption_lines
 from lorabake.inputs.folders import CAPTION_EXTENSIONS, MAX_TEXT_BYTES, file_stem
 from lorabake.inputs.metadata_file import OFFER_LIMIT, is_of_other_images
 from lorabake.inputs.prepare.texts import decode_text
@@ -23,7 +23,7 @@ from lorabake.util.files import is_file, parse_json, read_bytes
 from lorabake_schemas.dataset import CAPTION_EXTENSION, CaptionFacts, CaptionProblem, FolderFacts, ImageFacts
 
 # Captions in other files, or such ones in the images' caption files.
-CaptionForm = Literal["files", "lines", "spaces", "parameters", "placeholder", "encoding"]
+CaptionForm = Literal["files", "lines", "spaces", "comments", "parameters", "placeholder", "encoding"]
 PLACEHOLDER = "[trigger]"  # ai-toolkit puts the trigger word there
 CAPTION_FOLDERS = frozenset({"caption", "captions", "txt", "text", "texts", "label", "labels", "tags", "prompts"})
 TABLE_EXTENSIONS = (".jsonl", ".json", ".csv", ".tsv", ".txt")
@@ -36,10 +36,13 @@ HALF = 0.5
 MIN_TAGS = 3
 MAX_TAG_WORDS, MEAN_TAG_WORDS = 5, 2.5
 _NAMESPACE = re.compile(r"(character|creator|artist|series|copyright|species|general|person|studio):(?=\S)")
+# Tags of downloaders about the file and not about what it shows.
+_ABOUT_FILE = re.compile(r"(rating|system|meta|source|url|filename|title|page|chapter|volume|date|md5|id):(?=\S)")
+_COMMENT = re.compile(r"^\s*(#|//)\s.*$", re.MULTILINE)
 _PARAMETERS = re.compile(r"^(Negative prompt:|Steps: \d)", re.MULTILINE)
 _PROMPT_SYNTAX = re.compile(r"<[^<>]*>|(?<!\\)[()\[\]]|:\s*\d*\.?\d+(?=\s*[)\]])|\bBREAK\b")
 _UNREADABLE = frozenset({CaptionProblem.UNREADABLE, CaptionProblem.NOT_UTF8})
-_BARE = frozenset({CaptionProblem.MISSING, CaptionProblem.EMPTY, CaptionProblem.SPACES})
+_BARE = frozenset({CaptionProblem.MISSING, CaptionProblem.EMPTY, CaptionProblem.SPACES, CaptionProblem.NO_WORDS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +77,18 @@ def _find_misread_captions(root: Path, images: Sequence[ImageFacts], extension: 
     """What caption files have, if most have one tag per line, or tags between spaces, or what is no caption; and if
     every one can be read."""
     names = [image.name for image in images]
-    texts = {name: read_caption_lines(str(root / name), extension) or "" for name in names}
+    texts = dict.fromkeys(names, "")
+    texts |= {
+        image.name: read_caption_lines(str(root / image.name), extension) or ""
+        for image in images
+        if image.caption.problem not in _BARE
+    }
     wide = {name: text for name in names if not texts[name] and (text := _read_marked_text(root / name, extension))}
     written = [text for text in texts.values() if text]
     forms: tuple[tuple[CaptionForm, int], ...] = (
         ("lines", sum(map(_has_tag_lines, written))),
         ("spaces", sum(map(_has_spaced_tags, written))),
+        ("comments", sum(bool(_COMMENT.search(text)) for text in written)),
         ("parameters", sum(bool(_PARAMETERS.search(text)) for text in written)),
         ("placeholder", sum(PLACEHOLDER in text for text in written)),
         ("encoding", len(wide)),
@@ -220,7 +229,7 @@ def _read_tags(value: object) -> str:
 
 def join_tags(text: str) -> str:
     """A caption in one line, its tags between commas; empty for numbers, such as a detector's boxes."""
-    if not any(map(str.isalpha, text)):
+    if not has_words(text):
         return ""
     if _has_tag_lines(text):
         return _separate(text.splitlines())
@@ -229,7 +238,7 @@ def join_tags(text: str) -> str:
 
 
 def _separate(tags: Iterable[str]) -> str:
-    return ", ".join(_clean_tag(tag) for tag in tags if tag.strip())
+    return ", ".join(_clean_tag(tag) for tag in map(str.strip, tags) if tag and not _ABOUT_FILE.match(tag))
 
 
 def _has_tag_lines(text: str, least: int = MIN_TAGS) -> bool:
@@ -253,12 +262,14 @@ def _has_spaced_tags(text: str) -> bool:
 _HAS_FORM: Mapping[CaptionForm, Callable[[str], bool]] = {
     "lines": lambda text: _has_tag_lines(text, least=1),  # next to others, one tag is a line, too
     "spaces": _has_spaced_tags,
+    "comments": lambda text: bool(_COMMENT.search(text)),
     "parameters": lambda text: bool(_PARAMETERS.search(text)),
     "placeholder": lambda text: PLACEHOLDER in text,
 }
 _CLEANERS: Mapping[CaptionForm, Callable[[str], str]] = {
     "lines": lambda text: _separate(text.splitlines()),
     "spaces": lambda text: _separate(text.split()),
+    "comments": lambda text: join_tags(_COMMENT.sub("", text)),
     "parameters": _read_prompt,
     "placeholder": lambda text: " ".join(text.split()),
     "encoding": join_tags,

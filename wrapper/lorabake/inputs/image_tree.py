@@ -196,10 +196,21 @@ def _scan(named: Sequence[tuple[Path, FolderName]], scanning: ScanOptions) -> It
     for at, found in zip(again, scan_folders([*again.values()], [], scanning).concepts if again else (), strict=True):
         facts[at] = found.without_companions()
     for at, (path, name) in enumerate(named):
-        offer, own = offers.get(at), facts[at] if facts[at].images else _read_unread(facts[at])
+        offer, own = offers.get(at), _drop_numbers(facts[at]) if facts[at].images else _read_unread(facts[at])
         usable = name.role != "concept" or (offer and offer.usable) or not facts[at].images
         foreign = None if usable else find_foreign_captions(path, own)
         yield FoundFolder(path, name, replace_captions(own, foreign) if foreign else own, offer, foreign)
+
+
+def _drop_numbers(facts: FolderFacts) -> FolderFacts:
+    """Without the texts of captions that are none, such as a detector's boxes."""
+    images = (
+        image._replace(caption=image.caption._replace(text="", others=()))
+        if image.caption.problem is CaptionProblem.NO_WORDS
+        else image
+        for image in facts.images
+    )
+    return replace(facts, images=tuple(images))
 
 
 def _read_unread(facts: FolderFacts) -> FolderFacts:
@@ -217,7 +228,8 @@ def _find_metadata(path: Path, name: FolderName, facts: FolderFacts) -> Metadata
 
 
 def _lacks_captions(facts: FolderFacts) -> bool:
-    return all(image.caption.problem is CaptionProblem.MISSING for image in facts.images)
+    without = {CaptionProblem.MISSING, CaptionProblem.NO_WORDS}
+    return all(image.caption.problem in without for image in facts.images)
 
 
 def _find_captions(path: Path, facts: FolderFacts) -> ImageFolder | None:

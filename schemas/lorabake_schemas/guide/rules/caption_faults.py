@@ -72,6 +72,17 @@ def _describe_ignored_text(problem: CaptionProblem, n: int, names: Message) -> t
                 names=names,
             )
             return message, nmsg(n, "write the caption", "write the captions")
+        case CaptionProblem.NO_WORDS:
+            message = nmsg(
+                n,
+                "{n} caption has no words, and is trained as it is: {names}",
+                "{n} captions have no words, and are trained as they are: {names}",
+                names=names,
+            )
+            return message, msg(
+                "write captions; if these files are for another program, such as boxes of a detector, give the "
+                'captions another extension, such as caption_extension = ".caption"'
+            )
         case CaptionProblem.BLANK:
             message = nmsg(
                 n,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lorabake_schemas.dataset import CaptionProblem, FolderFacts, ImageFacts, MetadataOffer
+from lorabake_schemas.guide.caption_settings import resolve_caption_extension
 from lorabake_schemas.guide.defaults import format_bare_prompt, resolve_token_limit
 from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.caption_faults import describe_caption_problem
@@ -95,17 +96,19 @@ def unused_captions(situation: RuleContext) -> Iterator[RuleHit]:
             if not concept.token and not concept.class_ and not concept.masks:
                 fix = msg('write token = "..." under this [[concept]], or remove captions = "none" and write captions')
             yield RuleHit(("concept", index, "captions"), msg("the images would be trained without any text"), fix)
-        if folder.others:
+        extension = resolve_caption_extension(concept, situation.recipe)
+        unused = [name for name in folder.others if name.endswith(extension)]
+        if unused:
             yield RuleHit(
                 ("concept", index, "captions"),
                 nmsg(
-                    len(folder.others),
+                    len(unused),
                     '{n} caption file is not read because of captions = "none": {names}',
                     '{n} caption files are not read because of captions = "none": {names}',
-                    names=summarize_names(folder.others),
+                    names=summarize_names(unused),
                 ),
                 msg('remove captions = "none" to use them, or move them elsewhere'),
-                file=folder.others[0],
+                file=unused[0],
             )
 
 

@@ -10,7 +10,7 @@ from lorabake_schemas.guide.caption_settings import has_wildcards
 from lorabake_schemas.guide.registry import WARNING, RuleContext, RuleHit, rule
 from lorabake_schemas.guide.rules.dataset import get_caption_names, iter_concept_folders, summarize_names
 from lorabake_schemas.guide.rules.tag_counts import find_odd_separators, get_images_key, iter_captioned_folders
-from lorabake_schemas.guide.tags import TAG_SEPARATOR, get_caption_style
+from lorabake_schemas.guide.tags import TAG_SEPARATOR, get_caption_style, has_choice
 from lorabake_schemas.messages import Message, literal, msg, nmsg
 
 
@@ -88,7 +88,7 @@ def unread_wildcards(situation: RuleContext) -> Iterator[RuleHit]:
     for index, folder in iter_concept_folders(situation):
         if has_wildcards(recipe.concept[index], recipe):
             continue
-        files = get_caption_names(folder, [image for image in folder.images if _WILDCARD.search(image.caption.text)])
+        files = get_caption_names(folder, [image for image in folder.images if has_choice(image.caption.text)])
         if files:
             said = msg(
                 "captions with choices such as {example}, which are trained as text: {names} ({n} of {all})",
@@ -99,9 +99,6 @@ def unread_wildcards(situation: RuleContext) -> Iterator[RuleHit]:
             )
             fix = msg("write enable_wildcard = true under [captions], or keep one of the choices")
             yield RuleHit(get_images_key(index), said, fix, file=files[0])
-
-
-_WILDCARD = re.compile(r"\{[^{}|]*\|[^{}]*\}")
 
 
 def _find_prompt_syntax(text: str, syntax: re.Pattern[str]) -> list[str]:
