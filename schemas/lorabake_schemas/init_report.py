@@ -26,7 +26,7 @@ class InitFolder(StrictModel):
     style: TagStyle | None = None
     token: EscapedText | None = None
     converted: EscapedText | None = None
-    form: Literal["files", "lines", "spaces", "parameters", "placeholder", "encoding"] | None = None
+    form: Literal["files", "lines", "spaces", "comments", "parameters", "placeholder", "encoding"] | None = None
     metadata: EscapedText | None = None
     copy_of: EscapedText | None = None
     companions: int = 0

@@ -43,7 +43,7 @@ from lorabake_schemas.dataset import (
 )
 
 # Kinds of facts; a number changes when the same file would give another one.
-IMAGE_KIND, CAPTION_KIND, WILDCARD_KIND = f"image 4, Pillow {pillow}", "caption 1", "caption lines 1"
+IMAGE_KIND, CAPTION_KIND, WILDCARD_KIND = f"image 4, Pillow {pillow}", "caption 2", "caption lines 2"
 PROGRESS_INTERVAL = 32  # images between two reports of progress
 MISSING = CaptionProblem.MISSING
 PROBLEM_BY_VALUE: dict[str | None, CaptionProblem | None] = {None: None} | {each.value: each for each in CaptionProblem}

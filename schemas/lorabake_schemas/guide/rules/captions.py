@@ -96,7 +96,7 @@ def unused_captions(situation: RuleContext) -> Iterator[RuleHit]:
             if not concept.token and not concept.class_ and not concept.masks:
                 fix = msg('write token = "..." under this [[concept]], or remove captions = "none" and write captions')
             yield RuleHit(("concept", index, "captions"), msg("the images would be trained without any text"), fix)
-        extension = resolve_caption_extension(concept, situation.recipe)
+        extension = resolve_caption_extension(concept.model_copy(update={"captions": None}), situation.recipe)
         unused = [name for name in folder.others if name.endswith(extension)]
         if unused:
             yield RuleHit(

@@ -135,35 +135,40 @@ def _describe_folder(folder: InitFolder, root: str) -> Message:
 def _describe_conversion(folder: InitFolder) -> Message:
     """What was done with captions that sd-scripts cannot read."""
     source, file = folder.converted or "", folder.metadata or ""
-    if folder.form == "lines":
-        return msg(
-            "{source} has one tag per line, which sd-scripts misreads; {file} has them with commas",
-            source=source,
-            file=file,
-        )
-    if folder.form == "spaces":
-        return msg(
-            "{source} has no commas, so sd-scripts would read one tag; {file} has them with commas",
-            source=source,
-            file=file,
-        )
-    if folder.form == "parameters":
-        return msg(
-            "{source} has generation parameters, which sd-scripts would train; {file} has the prompts alone",
-            source=source,
-            file=file,
-        )
-    if folder.form == "encoding":
-        return msg("{source} is not UTF-8, and sd-scripts stops on it; {file} is", source=source, file=file)
-    if folder.form == "placeholder":
-        return msg(
-            "{source} has {placeholder}, which sd-scripts would train as text; {file} has {token} instead",
-            source=source,
-            file=file,
-            placeholder=PLACEHOLDER,
-            token=folder.token or "",
-        )
-    return msg("sd-scripts does not read {source}; {file} has these captions", source=source, file=file)
+    match folder.form:
+        case "lines":
+            said = msg(
+                "{source} has one tag per line, which sd-scripts misreads; {file} has them with commas",
+                source=source,
+                file=file,
+            )
+        case "spaces":
+            said = msg(
+                "{source} has no commas, so sd-scripts would read one tag; {file} has them with commas",
+                source=source,
+                file=file,
+            )
+        case "comments":
+            said = msg("{source} has comments, which sd-scripts would train; {file} has none", source=source, file=file)
+        case "parameters":
+            said = msg(
+                "{source} has generation parameters, which sd-scripts would train; {file} has the prompts alone",
+                source=source,
+                file=file,
+            )
+        case "encoding":
+            said = msg("{source} is not UTF-8, and sd-scripts stops on it; {file} is", source=source, file=file)
+        case "placeholder":
+            said = msg(
+                "{source} has {placeholder}, which sd-scripts would train as text; {file} has {token} instead",
+                source=source,
+                file=file,
+                placeholder=PLACEHOLDER,
+                token=folder.token or "",
+            )
+        case _:
+            said = msg("sd-scripts does not read {source}; {file} has these captions", source=source, file=file)
+    return said
 
 
 def _next_steps(report: InitReport, result: CheckResult, layout: TextLayout) -> Sequence[str]:
