@@ -95,9 +95,10 @@ class PreparedSet(StrictModel):
 class PrepareReport(StrictModel):
     """What `lorabake prepare` prints. Before anything is made (``dry_run``) the counts are those of the plan.
 
-    ``copied`` images are exact copies. ``kept`` were already there from an earlier start; ``edited`` files have been
-    changed since and stay so; ``removed`` is what an earlier start had made and this one does not: ``removed_files``.
-    Of those, ``left_files`` have been changed since, and stay.
+    ``copied`` images are exact copies. ``changed`` is false if there was nothing to do. ``kept`` were already there
+    from an earlier start; ``edited`` files have been changed since and stay so; ``removed`` is what an earlier
+    start had made and this one does not: ``removed_files``. Of those, ``left_files`` have been changed since, and
+    stay.
     ``estimated_bytes`` is what the new folder may take. ``family`` and ``resolutions`` are what the sizes are made for;
     ``blurred`` are images enlarged more than twice without weights, and how many times. ``errors`` and ``warnings``
     are those of `lorabake check` for the new recipe.
@@ -116,6 +117,7 @@ class PrepareReport(StrictModel):
     family: Family | None = None
     resolutions: TupleOf[tuple[int, int]] = ()
     blurred: dict[str, float] = Field(default_factory=dict[str, float])
+    changed: bool = True
     made: int = 0
     kept: int = 0
     removed: int = 0

@@ -398,3 +398,17 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     os.rename(tmp_path / "pics", tmp_path / "away")  # noqa: PTH104 - as a person would
     with pytest.raises(LorabakeError):
         write_in_place(planned, found)
+
+
+def test_what_a_killed_edit_has_left_is_removed(tmp_path: Path) -> None:
+    path = write_set(tmp_path, {"a": b"lum, sea", "b": b"lum, sky"})
+    left, foreign = tmp_path / "pics" / ".b.txt.part", tmp_path / "pics" / ".mine.txt.part"
+    for file in (left, foreign):
+        file.write_bytes(b"lum, s")
+    planned, found = plan(path, ("remove", "sea"))
+    calls = list[tuple[int, int]]()
+    undo = write_in_place(planned, found, lambda done, total: calls.append((done, total)))
+    assert (left.exists(), foreign.exists(), calls) == (False, True, [(0, 1)])
+    left.write_bytes(b"lum, s")
+    undo_edits(read(path), undo)
+    assert (left.exists(), foreign.exists()) == (False, True)

@@ -19,6 +19,7 @@ from lorabake.commands.options import (
     get_environment,
     make_text_layout,
     show_progress,
+    terminal_display,
 )
 from lorabake.commands.output.console import write_out
 from lorabake_schemas.messages import Message, msg
@@ -157,7 +158,8 @@ def _edit(read: CaptionedRecipe, wishes: _Wishes) -> None:
     report = caption_edits.report_edits(plan, edits, read, table)
     done = {"written": len(plan.files)}
     if wishes.in_place and plan.files:
-        undo = caption_edits.write_in_place(plan, read)
+        with terminal_display(verbose=False).editing() as progress:
+            undo = caption_edits.write_in_place(plan, read, progress)
         report = report.model_copy(update={**done, "undo": str(undo)})
     elif wishes.to is not None:
         copied = copy_dataset(plan, read, wishes.to)
@@ -171,7 +173,8 @@ def _undo(read: CaptionedRecipe, undo: Path, wishes: _Wishes) -> None:
     from lorabake.commands.output.tags import report_to_json
     from lorabake.jobs.caption_edits import undo_edits
 
-    report = undo_edits(read, undo)
+    with terminal_display(verbose=False).editing() as progress:
+        report = undo_edits(read, undo, progress)
     write_out(report_to_json(report) if wishes.as_json else format_undo(report, make_text_layout()))
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -25,7 +25,16 @@ from lorabake.inputs.caption_lines import EditedText, LineStyle, TagEdit, edit_c
 from lorabake.inputs.captions import caption_path
 from lorabake.inputs.metadata_file import METADATA_LIMIT
 from lorabake.inputs.metadata_spans import TextSpan, find_entries, replace_texts
-from lorabake.util.files import disk_error, exists, identify_file, read_bytes, reason, replace_bytes
+from lorabake.util.files import (
+    disk_error,
+    exists,
+    identify_file,
+    read_bytes,
+    reason,
+    remove_partial_files,
+    replace_bytes,
+)
+from lorabake.util.hashing import ProgressCallback
 from lorabake_schemas.dataset import MAX_CAPTION_BYTES, CaptionProblem
 from lorabake_schemas.messages import Message, escape_undecodable, literal, msg, nmsg, shorten_list
 from lorabake_schemas.tag_report import CaptionChange, CaptionEditReport, EditCount, SkippedCaption, UndoEntry, UndoFile
@@ -199,7 +208,7 @@ def report_edits(plan: EditPlan, edits: Sequence[TagEdit], read: CaptionedRecipe
     )
 
 
-def write_in_place(plan: EditPlan, read: CaptionedRecipe) -> Path:
+def write_in_place(plan: EditPlan, read: CaptionedRecipe, progress: ProgressCallback | None = None) -> Path:
     """Write the undo file, then every changed file; the undo file's path.
 
     Raises MachineError if a file has changed meanwhile or cannot be written, InterruptedRunError; what was written by
@@ -207,7 +216,10 @@ def write_in_place(plan: EditPlan, read: CaptionedRecipe) -> Path:
     """
     undo = choose_undo_file(read)
     write_undo_file(undo, plan.files, read)
+    _remove_partial_captions(list_caption_files(read))
     for number, each in enumerate(plan.files):
+        if progress is not None:
+            progress(number, len(plan.files))
         try:
             write_edited_file(each, read)
         except LorabakeError as error:
@@ -271,7 +283,16 @@ def hash_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def undo_edits(read: CaptionedRecipe, undo: Path) -> CaptionEditReport:
+def _remove_partial_captions(files: Iterable[CaptionFile]) -> None:
+    """What an edit that was killed has left next to captions."""
+    names = dict[tuple[Path, Path], set[str]]()
+    for file in files:
+        names.setdefault((file.path.parent, file.root), set()).add(file.path.name)
+    for (folder, root), those in names.items():
+        remove_partial_files(folder, those, within=root)
+
+
+def undo_edits(read: CaptionedRecipe, undo: Path, progress: ProgressCallback | None = None) -> CaptionEditReport:
     """Restore every file of an undo file that is not as it was; those that are missing are reported as skipped.
 
     Only captions of the recipe's images are written, whatever the undo file names. Raises RecipeError, before anything
@@ -304,7 +325,10 @@ def undo_edits(read: CaptionedRecipe, undo: Path) -> CaptionEditReport:
         raise RecipeError(
             msg("nothing was undone: captions or their images are missing ({n}): {names}", n=len(skipped), names=names)
         )
-    for entry, data in todo:
+    _remove_partial_captions(known.values())
+    for number, (entry, data) in enumerate(todo):
+        if progress is not None:
+            progress(number, len(todo))
         _replace_file(known[entry.file], data, entry.before.encode(), entry.file)
     return CaptionEditReport(
         recipe=str(read.loaded.path),

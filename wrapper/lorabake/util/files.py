@@ -12,7 +12,7 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from stat import S_IMODE, S_ISDIR, S_ISLNK, S_ISREG
@@ -260,6 +260,14 @@ def replace_with(path: Path, write: Callable[[BinaryIO], object], *, within: Pat
                 os.unlink(part, dir_fd=folder)
             raise
     sync_folder(path.parent)
+
+
+def remove_partial_files(folder: Path, names: Collection[str], *, within: Path) -> None:
+    """Remove what is left of files of these names that were being written when a process was killed."""
+    with suppress(OSError):
+        for name in os.listdir(folder):  # noqa: PTH208 - names alone
+            if name.startswith(".") and name.endswith(".part") and name[1:-5] in names:
+                remove_file(folder / name, within=within)
 
 
 def partial_file_name(name: str) -> str:

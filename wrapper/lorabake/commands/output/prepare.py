@@ -121,6 +121,7 @@ def make_report(
             for folder in plan.folders
             for source, times in folder.blurred.items()
         },
+        changed=done.changed if done else True,
         made=done.made if done else 0,
         kept=len(state.kept),
         removed=len(state.surplus),
@@ -186,7 +187,9 @@ def describe_result(report: PrepareReport, planned: PrepareReport, checked: Chec
     made, kept, here = report.made, report.kept, Path.cwd()
     folder = display_path(Path(report.folder), here)
     lines = ["", layout(nmsg(made, "made {n} image in {folder}", "made {n} images in {folder}", folder=folder))]
-    if kept:
+    if not report.changed:
+        lines = ["", layout(msg("nothing to do: {folder} is complete", folder=folder))]
+    elif kept:
         lines.append(layout(nmsg(kept, "kept {n} image of an earlier start", "kept {n} images of earlier starts")))
     if report.edited:
         names = shorten_list(report.edited, MAX_NAMES_SHOWN, literal)

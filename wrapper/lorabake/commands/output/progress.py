@@ -374,6 +374,10 @@ def describe_preparing(done: int, total: int) -> Message:
     return msg("preparing images: {done} of {total}", done=done, total=total)
 
 
+def describe_editing(done: int, total: int) -> Message:
+    return msg("editing captions: {done} of {total}", done=done, total=total)
+
+
 def describe_hashing(done: int, total: int) -> Message:
     """In bytes, in the unit that suits all of them."""
     if total < 1_000_000_000:
@@ -465,6 +469,9 @@ class TerminalDisplay:
 
     def preparing(self) -> AbstractContextManager[ProgressLine | None]:
         return show_progress(self.stream, self.translator, describe_preparing)
+
+    def editing(self) -> AbstractContextManager[ProgressLine | None]:
+        return show_progress(self.stream, self.translator, describe_editing)
 
     def training(self, steps: int) -> AbstractContextManager[ShownEvents]:
         return watch_progress(self.stream, steps, verbose=self.verbose, translator=self.translator)

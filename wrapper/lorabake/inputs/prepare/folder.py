@@ -233,11 +233,14 @@ class Journal:
         self._file.close()
 
 
-def write_manifest(root: Path, manifest: PreparedSet) -> None:
-    """The manifest takes the journal's place. Raises OSError."""
-    data = manifest.model_dump_json(indent=1).encode() + b"\n"
-    files.replace_bytes(root / MANIFEST_NAME, data, within=root)
+def write_manifest(root: Path, manifest: PreparedSet) -> bool:
+    """The manifest takes the journal's place; whether it is another one than before. Raises OSError."""
+    data, path = manifest.model_dump_json(indent=1).encode() + b"\n", root / MANIFEST_NAME
+    changed = not files.exists(path) or files.read_bytes(path, within=root) != data
+    if changed:
+        files.replace_bytes(path, data, within=root)
     files.remove_file(root / JOURNAL_NAME, within=root)
+    return changed
 
 
 def clean_folder(root: Path, surplus: Collection[str], targets: Collection[str]) -> None:
@@ -251,18 +254,11 @@ def clean_folder(root: Path, surplus: Collection[str], targets: Collection[str])
     folders = {".", *(str(PurePosixPath(path).parent) for path in targets)}
     used = {*targets, *surplus}
     for folder in sorted({*folders, *(str(PurePosixPath(path).parent) for path in surplus)}):
-        _remove_partial(root, folder, used)
+        names = {PurePosixPath(path).name for path in used if str(PurePosixPath(path).parent) == folder}
+        files.remove_partial_files(root / folder, names | (OWN_NAMES if folder == "." else set()), within=root)
         if folder not in folders:
             with suppress(OSError):
                 (root / folder).rmdir()
-
-
-def _remove_partial(root: Path, folder: str, used: Collection[str]) -> None:
-    """Files that were being written when an earlier start was killed, and locks that were never taken."""
-    prefix = "" if folder == "." else f"{folder}/"
     with suppress(OSError):
-        for name in os.listdir(root / folder):  # noqa: PTH208 - names alone
-            whole = f"{prefix}{name.removeprefix('.').removesuffix('.part')}"
-            partial = name.startswith(".") and name.endswith(".part") and (whole in used or whole in OWN_NAMES)
-            if partial or (not prefix and name.startswith(f"{LOCK_NAME}.")):
-                files.remove_file(root / f"{prefix}{name}", within=root)
+        for lock in root.glob(f"{LOCK_NAME}.*"):  # that were never taken
+            files.remove_file(lock, within=root)

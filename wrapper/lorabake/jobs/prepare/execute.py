@@ -45,11 +45,13 @@ BATCH = 64  # images that are upscaled at a time, so that an interrupt loses few
 
 @dataclass(frozen=True, slots=True)
 class PreparedDataset:
-    """What was made: the manifest, how many images were made now, and what there was before."""
+    """What was made: the manifest, how many images were made now, and what there was before. ``changed``: whether
+    anything is different from what an earlier start has made."""
 
     manifest: PreparedSet
     made: int
     state: FolderState
+    changed: bool
 
 
 def prepare_dataset(
@@ -95,8 +97,8 @@ def _prepare(plan: Preparation, progress: ProgressCallback | None, upscale: Upsc
         left_out=tuple(file for folder in plan.folders for file in folder.left_out),
     )
     write_named_schema(plan.recipe_text, root)
-    write_manifest(root, manifest)
-    return PreparedDataset(manifest, len(ahead), plan.state)
+    changed = write_manifest(root, manifest)
+    return PreparedDataset(manifest, len(ahead), plan.state, changed or bool(ahead))
 
 
 def _do_jobs(
