@@ -207,6 +207,13 @@ class FolderFacts:
         return replace(self, images=tuple(each for each in self.images if each.name not in those)) if those else self
 
     @property
+    def twins(self) -> dict[str, str]:
+        """The files that cannot be read, each with the image of its name: a phone's HEIC next to its JPEG."""
+        stems = {image.name.rpartition(".")[0]: image.name for image in self.images}
+        foreign = (name for name in self.ignored if name.lower().endswith(FOREIGN_EXTENSIONS))
+        return {name: stems[stem] for name in foreign if (stem := name.rpartition(".")[0]) in stems}
+
+    @property
     def key(self) -> str:
         """The same for one folder under two names: pics and ./pics are one, and what a link leads to is, too."""
         return self.identity or normpath(self.path)

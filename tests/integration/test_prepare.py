@@ -173,6 +173,12 @@ def test_masks_follow_their_images(project: Path, tmp_path: Path) -> None:
     assert found["errors"] == 0
 
 
+def test_the_other_file_of_a_phones_photograph_is_a_duplicate(project: Path) -> None:
+    for name in ("03.HEIC", "99.HEIC"):
+        (project / "pictures" / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(50))
+    assert reasons(report(project)) == {"duplicate": 1, "unreadable": 1}
+
+
 def test_masks_next_to_their_images_become_a_folder(project: Path, tmp_path: Path) -> None:
     pictures = project / "pictures"
     for number in (1, 2):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lorabake_schemas.dataset import FolderFacts
+from lorabake_schemas.dataset import FolderFacts, ImageFacts
 from lorabake_schemas.guide.registry import RuleContext, or_in_copy
 from lorabake_schemas.messages import literal
 from lorabake_schemas.recipe import Recipe
@@ -57,6 +57,7 @@ MISSES: list[Misses] = [
     ("G4.9", at(folder(subfolders=("10_tok",), repeat_folders=("10_tok",)))),
     ("G2.3", at(folder())),
     ("G2.3", at(FolderFacts("pics", ignored=("a.gif",)))),
+    ("G2.3", at(folder(images=(ImageFacts("a.jpg", 768, 768),), ignored=("a.HEIC",)))),
     ("S14", at(folder("pa"), folder("pb"), of=PAIR)),
     ("S14", at(folder("pa", identity="1:2"), folder("pb", identity="1:3"), of=PAIR)),
     ("G4.9.subfolders", at(FolderFacts("pics", subfolders=("more",)))),

@@ -265,7 +265,8 @@ def ignored_folder_repeats(situation: RuleContext) -> Iterator[RuleHit]:
 def skipped_images(situation: RuleContext) -> Iterator[RuleHit]:
     for where, folder in iter_folders(situation):
         miscased = [name for name in folder.ignored if name.lower().endswith(IMAGE_EXTENSIONS)]
-        others = [name for name in folder.ignored if not name.lower().endswith(IMAGE_EXTENSIONS)]
+        known = {*miscased, *folder.twins}
+        others = [name for name in folder.ignored if name not in known]
         if folder.images and miscased:
             yield RuleHit(
                 where,

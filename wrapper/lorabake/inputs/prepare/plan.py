@@ -133,9 +133,11 @@ class _Planner:
 
     def plan(self) -> FolderPlan:
         asked, facts = self.asked, self.facts
-        jobs, names = list[ImageJob](), dict[str, list[ImageJob]]()
+        jobs, names, twins = list[ImageJob](), dict[str, list[ImageJob]](), facts.twins
         for image in (*facts.images, *self._read_ignored()):
-            if image.problem:
+            if image.problem and image.name in twins:
+                self._leave_out(image.name, "duplicate", literal(twins[image.name]))
+            elif image.problem:
                 self._leave_out(image.name, "unreadable", _as_message(image.problem))
             elif image.name in asked.duplicates:
                 self._leave_out(image.name, "duplicate", literal(asked.duplicates[image.name]))
