@@ -173,11 +173,14 @@ def _offer_reading(plan: CaptionPlan, done: CaptionOutcome, flags: _Flags) -> bo
 
 
 def _show_check(recipe: Path) -> None:
-    """What the recipe is like with its new captions."""
+    """What the recipe is like with its new captions, and what to do next."""
     from lorabake.commands.output.findings import format_brief
+    from lorabake.commands.output.next_step import format_next_step
 
-    if text := format_brief(run_check(recipe, CheckOptions()), make_text_layout(err=True)):
+    result = run_check(recipe, CheckOptions())
+    if text := format_brief(result, make_text_layout(err=True)):
         write_err(text)
+    write_out("\n".join(format_next_step(result, make_text_layout())))
 
 
 def _make_tool(line: str, asked: ToolRequest) -> CaptionTool:

@@ -95,9 +95,13 @@ def show_findings(examination: CheckResult, *, as_json: bool = False) -> None:
 @check_options
 def check(recipe: Path, output_format: OutputFormat | None, as_json: bool, strict: bool, options: CheckOptions) -> None:
     from lorabake.commands.output.findings import format_check_result
+    from lorabake.commands.output.next_step import format_next_step
 
-    examination = run_check(recipe, options)
-    write_out(format_check_result(examination, "json" if as_json else output_format, make_text_layout(), Path.cwd()))
+    examination, layout = run_check(recipe, options), make_text_layout()
+    write_out(format_check_result(examination, "json" if as_json else output_format, layout, Path.cwd()))
+    is_full = output_format == "full" or (output_format is None and layout.width is not None)
+    if is_full and not as_json and (step := "\n".join(format_next_step(examination, layout))):
+        write_out(step)
     sys.exit(1 if examination.has_failures(strict=strict) else 0)
 
 

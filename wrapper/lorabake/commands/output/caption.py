@@ -76,8 +76,6 @@ def format_caption_report(report: CaptionReport, page: TextLayout, *, as_json: b
     if report.undo is not None:
         undo = shlex.join(["lorabake", "tags", report.recipe, "--undo", report.undo])
         lines += page.paragraph(msg("to restore the old captions: `{command}`", command=undo))
-    if report.written and not report.dry_run:
-        lines += page.paragraph(msg("next: `{command}`", command=report.next))
     return "\n".join(lines)
 
 

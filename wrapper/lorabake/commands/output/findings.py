@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from lorabake.commands.output.layout import TextLayout, bold, dim
+from lorabake.jobs.init import format_argument
 from lorabake.util import resources
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.messages import Message, complete_lists, is_shortened, join_list, msg, nmsg
@@ -189,14 +190,14 @@ def format_brief(result: CheckResult, layout: TextLayout) -> str:
     return ("\n\n" if screen else "\n").join(blocks)
 
 
-def format_check_command(result: CheckResult) -> str:
-    """The command that shows the same findings, as a shell takes it."""
-    words = ["lorabake", "check", str(result.loaded.path)]
+def format_check_command(result: CheckResult, verb: Literal["check", "run"] = "check") -> str:
+    """The command that shows the same findings, as a shell takes it; or that trains the same."""
+    words = ["lorabake", verb, format_argument(str(result.loaded.path))]
     for override in result.loaded.overrides:
         words += ["--set", override.text]
     if result.snapshot.commit != resources.load_pin().commit:
         words += ["--commit", result.snapshot.commit]
-    return shlex.join([*words, *(["--deep"] if result.deep else [])])
+    return shlex.join([*words, *(["--deep"] if result.deep and verb == "check" else [])])
 
 
 def format_finding_counts(result: CheckResult) -> Message:

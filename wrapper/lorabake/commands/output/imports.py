@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorabake.commands.output.findings import format_check_result
-from lorabake.commands.output.init import format_next_step
 from lorabake.commands.output.layout import TextLayout, align_rows, bold, count_cells
+from lorabake.commands.output.next_step import format_next_step
 from lorabake.exchange.to_recipe import shorten_names
-from lorabake.jobs.init import format_argument
 from lorabake_schemas.messages import Message, literal, msg, nmsg
 
 if TYPE_CHECKING:
@@ -59,8 +58,7 @@ def format_import(
     if not verbose:
         lines += ["", layout(msg("--keys shows every key, --json as data"))]
     found = format_check_result(examination, None, layout, here)
-    recipe = format_argument(report.recipe or "")
-    return "\n".join([*lines, "", found, *format_next_step(recipe, examination, layout)])
+    return "\n".join([*lines, "", found, *format_next_step(examination, layout)])
 
 
 def _format_counts(report: ImportReport, layout: TextLayout) -> Iterator[str]:

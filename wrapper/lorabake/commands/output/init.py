@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lorabake.commands.output.findings import format_report, make_check_report
 from lorabake.commands.output.layout import TextLayout
+from lorabake.commands.output.next_step import format_next_step
 from lorabake.inputs.foreign_captions import PLACEHOLDER
 from lorabake.jobs.init import format_argument
 from lorabake_schemas.dataset import CaptionProblem
@@ -29,7 +30,6 @@ STYLES: dict[TagStyle, Message] = {
 }
 ROLES = {"regularization": msg("regularization images"), "masks": msg("masks"), "other": msg("not used")}
 UNREADABLE = frozenset({CaptionProblem.NOT_UTF8, CaptionProblem.UNREADABLE})
-MODEL_RULE = "G4.7"
 
 
 def make_init_report(path: Path, found: FoundDataset, draft: Draft, result: CheckResult) -> InitReport:
@@ -174,20 +174,10 @@ def _describe_conversion(folder: InitFolder) -> Message:
 def _next_steps(report: InitReport, result: CheckResult, layout: TextLayout) -> Sequence[str]:
     recipe = format_argument(report.recipe)
     lines = list[str]()
-    if not any(folder.captions or folder.unreadable for folder in report.folders if folder.role == "concept"):
+    if result.errors and not any(
+        folder.captions or folder.unreadable for folder in report.folders if folder.role == "concept"
+    ):
         caption = literal(f"{shlex.join(['lorabake', 'caption', recipe])} --help")
         said = msg("to write captions with a tagger or from a template: {command}", command=caption)
         lines += layout.paragraph(said)
-    return [*lines, *format_next_step(recipe, result, layout)]
-
-
-def format_next_step(recipe: str, result: CheckResult, layout: TextLayout) -> Iterator[str]:
-    """What to do with a new recipe; ``recipe`` is its path as a command takes it."""
-    check, run = (shlex.join(["lorabake", verb, recipe]) for verb in ("check", "run"))
-    others = [finding for finding in result.errors if finding.rule != MODEL_RULE]
-    step = msg("next: {command}", command=run)
-    if others:
-        step = msg("next: fix the errors, then run `{command}`", command=check)
-    elif result.errors:
-        step = msg("next: write the path of your model as model under [base], then run `{command}`", command=check)
-    yield from layout.paragraph(step)
+    return [*lines, *format_next_step(result, layout)]

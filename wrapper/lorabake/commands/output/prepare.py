@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from lorabake.commands.output.findings import format_report
 from lorabake.commands.output.layout import align_rows, format_file_size
+from lorabake.commands.output.next_step import format_next_step
 from lorabake.inputs.prepare.folder import MANIFEST_NAME
 from lorabake.jobs.prepare.execute import list_left_out
 from lorabake.runs.folders import display_path
@@ -201,13 +201,7 @@ def describe_result(report: PrepareReport, planned: PrepareReport, checked: Chec
         layout(msg("what was done to each file: {path}", path=display_path(Path(report.manifest or ""), here)))
     )
     lines += _list_blurred(report, layout)
-    path = str(checked.loaded.path)
-    if report.errors:
-        check = shlex.join(["lorabake", "check", path])
-        step = msg("next: fix the errors, then run `{command}`", command=check)
-    else:
-        step = msg("next: {command}", command=shlex.join(["lorabake", "run", path]))
-    return "\n".join([*lines, "", format_report(checked, layout), *layout.paragraph(step)])
+    return "\n".join([*lines, "", format_report(checked, layout), *format_next_step(checked, layout, prepared=True)])
 
 
 def _list_blurred(report: PrepareReport, layout: TextLayout) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import PurePath
 import click
 
 from lorabake.commands.output.layout import TextLayout, align_rows, bold, dim
+from lorabake.jobs.init import format_argument
 from lorabake_schemas.messages import Message, escape_invisible, literal, msg, nmsg, shorten_list
 from lorabake_schemas.tag_report import CaptionChange, CaptionEditReport, EditCount, SkippedCaption
 
@@ -89,7 +90,8 @@ def _describe_skipped_file(each: SkippedCaption) -> Message:
 
 def _describe_result(report: CaptionEditReport) -> Message:
     if report.copied_recipe is not None:
-        return msg("wrote a copy; its recipe is {recipe}", recipe=report.copied_recipe)
+        check = shlex.join(["lorabake", "check", format_argument(report.copied_recipe)])
+        return msg("wrote a copy; next: {command}", command=check)
     if report.undo is not None:
         return nmsg(
             report.written,

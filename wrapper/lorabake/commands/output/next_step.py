@@ -1,0 +1,58 @@
+"""The command that is due after one that has checked a recipe."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from lorabake.commands.output.findings import format_check_command
+from lorabake.commands.output.layout import TextLayout
+from lorabake.jobs.init import format_argument
+from lorabake_schemas.findings import Finding, Severity
+from lorabake_schemas.messages import Message, msg
+
+if TYPE_CHECKING:
+    from lorabake.analysis.check import CheckResult
+
+MODEL_RULE, CAPTION_RULE, FOREIGN_RULE = "G4.7", "G3.3", "foreign-file"
+
+
+def format_next_step(result: CheckResult, layout: TextLayout, *, prepared: bool = False) -> Iterator[str]:
+    """What to do with a checked recipe; ``prepared``: its dataset is a copy that `prepare` has just made. Nothing for a
+    file of another program, whose finding names `import`."""
+    if all(finding.rule != FOREIGN_RULE for finding in result.errors):
+        yield from layout.paragraph(find_next_step(result, prepared=prepared))
+
+
+def find_next_step(result: CheckResult, *, prepared: bool = False) -> Message:
+    """Errors first, then captions, then what `prepare` repairs; only what is left is trained."""
+    recipe = format_argument(str(result.loaded.path))
+    check, run = format_check_command(result), format_check_command(result, "run")
+    prepare = f"{shlex.join(['lorabake', 'prepare', recipe])} --to FOLDER"
+    errors = [finding for finding in result.errors if finding.rule != MODEL_RULE]
+    if errors and not prepared and all(map(_is_repaired, errors)):
+        return msg("next: {command}", command=prepare)
+    if errors:
+        return msg("next: fix the errors, then run `{command}`", command=check)
+    if result.errors:
+        return msg("next: write the path of your model as model under [base], then run `{command}`", command=check)
+    if has_no_captions(result):
+        caption = f"{shlex.join(['lorabake', 'caption', recipe])} --help"
+        return msg("next: write captions (`{caption}`), or train without them: {command}", caption=caption, command=run)
+    warnings = [finding for finding in result.findings if finding.severity is Severity.WARNING]
+    if not prepared and any(map(_is_repaired, warnings)):
+        return msg("next: repair a copy of the dataset (`{prepare}`), or train it as it is: {command}",
+                   prepare=prepare, command=run)  # fmt: skip
+    return msg("next: {command}", command=run)
+
+
+def has_no_captions(result: CheckResult) -> bool:
+    """Whether images of a concept would be trained without a text of their own."""
+    unread = result.recipe is not None and all(concept.captions == "none" for concept in result.recipe.concept)
+    return unread or any(finding.rule == CAPTION_RULE for finding in result.findings)
+
+
+def _is_repaired(finding: Finding) -> bool:
+    """Whether its fix names `prepare`."""
+    return "lorabake prepare " in finding.fix
