@@ -55,6 +55,7 @@ done
 exit 0
 """
 STARTING = {
+    "activate": "",
     "mkdir": '/bin/mkdir "$@"; exit 0',
     "sudo": 'while [[ $1 == -* ]]; do shift; done; "$@"',
     "env": 'while [[ $1 == *=* ]]; do export "$1"; shift; done; "$@"',
@@ -92,12 +93,14 @@ def run_bash(files: Mapping[str, str], name: str, programs: Path) -> list[Ran]:
             each.mkdir()
         for file, text in files.items():
             (folder / file).write_text(text)
-        for path in (Path(kept), folder, records, *folder.iterdir()):
+        (folder / "venv").mkdir()
+        (folder / "venv" / "bin").symlink_to(programs)
+        for path in (Path(kept), folder, records, *(folder / file for file in files)):
             os.chown(path, NOBODY, NOBODY)
         try:
             subprocess.run(
                 ["/bin/bash", name], cwd=folder,
-                env={"PATH": str(programs), "HOME": str(folder), "RECORDS": str(records)},
+                env={"PATH": str(programs), "HOME": str(folder), "RECORDS": str(records), "VIRTUAL_ENV": "venv"},
                 stdin=subprocess.DEVNULL, capture_output=True, timeout=10, check=False,
                 user=NOBODY, group=NOBODY, extra_groups=[],
             )  # fmt: skip

@@ -22,7 +22,7 @@ _QUOTED_PIECE = re.compile(
 )
 _OUTPUT = re.compile(r"""'[^']*'|"(?:\\.|[^"\\])*"|\\.|(?P<sign>[()`])|[^()'"\\`]+|.""", re.DOTALL)
 # A line that starts with an option continues the one above, as in documents that leave the sign for it out.
-_BLANK = re.compile(r"(?:[ \t\r]|\\[ \t]*\r?\n|(?<![^\s;&|()\\])\#[^\n]*)+")
+_BLANK = re.compile(r"(?:[ \t\r]|\\[ \t]*\r?(?:\n|\Z)|(?<![^\s;&|()\\])\#[^\n]*)+")
 _CONTINUED = re.compile(r"\n(?:[ \t]*\#[^\n]*\n){0,20}(?=[ \t]*--[A-Za-z])")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
