@@ -6,7 +6,7 @@ import re
 from abc import ABC, abstractmethod
 from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, NoReturn
 
@@ -56,20 +56,24 @@ class Branch:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The first branch that holds is run. ``expected``: one that nobody can answer counts as true."""
+    """The first branch that holds is run, or with ``every`` each of them, and the one without a condition if none does.
+    ``expected``: a condition that nobody can answer counts as true."""
 
     branches: tuple[Branch, ...]
     expected: bool = True
+    every: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Loop:
-    """A body for each of some values. ``values`` is None where only a shell knows them."""
+    """A body for each of some values. ``values`` is None where only a shell knows them. ``is_called``: return ends a
+    turn, as of a function."""
 
     name: str
     values: Any
     shown: str
     body: Nodes
+    is_called: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +165,8 @@ class Runner(ABC):
         self.written: dict[str, str] = {}
         self.unclosed: int | None = None
         self.stopped = ""
-        self._may_have_returned = self._may_have_left = False
+        self._may_have_returned = self._may_have_left = self._left = self._ended = False
+        self._entered = list[int]()  # how many doubts were open before each function that runs
         self._frames: list[dict[str, Value | None]] = []  # of the functions that run: what their variables hide
         self._functions: dict[str, Function] = {}
         self._open: list[str] = []
@@ -220,17 +225,18 @@ class Runner(ABC):
         doubt, done = "", False
         for branch in choice.branches:
             holds = True if branch.condition is None else self.answer(branch.condition)
-            if holds is False:
+            if holds is False or self.stopped or (done and choice.every and branch.condition is None):
                 continue
             if holds is None:
                 doubt = doubt or branch.shown
-            with self._doubting(doubt):
-                if done or (holds is None and not choice.expected):
+            with self._doubting("" if choice.every and holds and branch.condition is not None else doubt):
+                if (done and not choice.every) or (holds is None and not choice.expected):
                     self._note_all(branch.body)
                 else:
                     self.run(branch.body)
                     done = True
-            if holds is True or not doubt:
+            done = done and not self._ended
+            if not choice.every and (holds is True or not doubt):
                 return
 
     def _repeat(self, loop: Loop) -> None:
@@ -242,7 +248,9 @@ class Runner(ABC):
             for value in [None] if values is None else values:
                 if value is not None:
                     self.set_variable(loop.name, value)
-                if not self._run_loop(loop.body, loop.name):
+                with self._entering() if loop.is_called else nullcontext():
+                    goes_on = self._run_loop(loop.body, loop.name) or (loop.is_called and self.stopped == "return")
+                if not goes_on:
                     break
 
     def _run_while(self, loop: While) -> None:
@@ -302,12 +310,20 @@ class Runner(ABC):
 
     @contextmanager
     def _doubting(self, condition: str) -> Generator[None]:
+        """What is set before a stop in doubt is forgotten, since what follows is reached only without it."""
         if not condition:
             yield
+            self._ended = False
             return
+        before, self._left = self._left, False
+        self.count(list(self.variables))
+        variables, unknown = dict(self.variables), set(self.unknown)
         self._open.append(" ".join(condition.split()))
         yield
         self._open.pop()
+        self._ended, self._left = self._left, before
+        if self._ended:
+            self.variables, self.unknown = variables, unknown
 
     def is_sure(self) -> bool:
         return not self._open
@@ -346,14 +362,21 @@ class Runner(ABC):
             self.make_local(name)
             self.set_variable(name, value)
         loops, self._loops = self._loops, []
-        with self.calling():
+        with self.calling(), self._entering():
             status = self.run(function.body)
         self._loops = loops
         self._may_have_returned = before
         for name, hidden in self._frames.pop().items():
             self.restore(name, hidden)
-        self.stopped = "" if self.stopped == "return" else self.stopped
         return status
+
+    @contextmanager
+    def _entering(self) -> Generator[None]:
+        """What return ends."""
+        self._entered.append(len(self._open))
+        yield
+        self._entered.pop()
+        self.stopped = "" if self.stopped == "return" else self.stopped
 
     @contextmanager
     def calling(self) -> Generator[None]:
@@ -391,9 +414,9 @@ class Runner(ABC):
     def stop(self, how: str) -> None:
         """At ``exit`` or ``return``, unless it is in doubt whether that is reached: a function that may have returned
         before its ``exit`` is expected to have done so."""
-        if not self.is_sure():
-            self._may_have_left = True
-            self._may_have_returned = self._may_have_returned or (how == "return" and bool(self._frames))
+        if len(self._open) > (self._entered[-1] if how == "return" and self._entered else 0):
+            self._may_have_left = self._left = True
+            self._may_have_returned = self._may_have_returned or (how == "return" and bool(self._entered))
         else:
             self.stopped = "return" if self._may_have_returned else how
 
