@@ -300,7 +300,7 @@ def test_a_condition_without_an_answer_is_to_check(name: str, text: str, tmp_pat
         ("a.sh", "case b in a) S=3;; b|c) S=1;; *) S=4;; esac\n"),
         ("a.sh", "S=1\nfor i in; do S=2; done\ncd x || exit 1\n"),
         ("a.ps1", '$S = 1\nfunction f { $S = 2 }\nswitch ("a") { "b" { $S = 3 } default { } }\n'),
-        ("a.ps1", "function f {\n  $S = 1\n}\nf\nforeach ($i in @()) { $S = 4 }\n"),
+        ("a.ps1", "function f {\n  $script:S = 1\n}\nf\nforeach ($i in @()) { $S = 4 }\n"),
         ("a.ps1", "try { $S = 1 } catch { $S = 2 }\n$h = @{ S = 3 }\n"),
     ],
 )

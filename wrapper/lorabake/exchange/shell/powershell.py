@@ -5,11 +5,30 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 from lorabake.exchange.convert import to_number
-from lorabake.exchange.shell.powershell_syntax import Assignment, Call, Jump, Match, Parser, Piped
+from lorabake.exchange.shell.powershell_operators import (
+    Plain,
+    Unknown,
+    calculate,
+    cast,
+    compare,
+    count_up,
+    holds,
+    show_number,
+    to_plain,
+)
+from lorabake.exchange.shell.powershell_syntax import (
+    Assignment,
+    Call,
+    Called,
+    Jump,
+    Match,
+    Parser,
+    Piped,
+    list_parameters,
+)
 from lorabake.exchange.shell.powershell_values import COMMA, Expression, Member
 from lorabake.exchange.shell.script import (
     JUMPS,
@@ -31,7 +50,6 @@ from lorabake.exchange.shell.sums import join_both, join_either, negate
 
 _OWN_FOLDER = re.compile(r"split-path\b.*(?:myinvocation|pscommandpath)", re.IGNORECASE | re.DOTALL)
 _CONSTANTS = {"true": "True", "false": "False"}
-_ORDERS = {"eq": (0,), "ne": (-1, 1), "gt": (1,), "lt": (-1,), "ge": (0, 1), "le": (-1, 0)}
 _ROUNDED: dict[str, Callable[[float], float]] = {
     "ceiling": math.ceil,
     "floor": math.floor,
@@ -43,18 +61,6 @@ _SWITCHES = ("-wait", "-nonewwindow", "-passthru", "-verbose", "-force", "-nonew
 
 
 _SILENT = ("write-host", "write-warning", "write-verbose", "write-error", "out-null", "out-file", "set-content", "cd")
-
-
-class _Plain(str):
-    """A number or a boolean, which differs from the same text in conditions and sums."""
-
-    __slots__ = ()
-
-
-class _Unknown(str):
-    """What only PowerShell knows, as it is written."""
-
-    __slots__ = ()
 
 
 def read_powershell_commands(text: str, variables: Mapping[str, Value], read_file: ReadFile) -> Runner:
@@ -79,6 +85,9 @@ class _PowerShell(Runner):
     def run_node(self, node: Node) -> Status:
         kept = self.output
         self.output = None if isinstance(node, Piped) else kept
+        if isinstance(node, Called):
+            self._call(Function("", (), node.body), [])
+            return "expected"
         status = super().run_node(node)
         self.output = kept
         return status
@@ -103,24 +112,29 @@ class _PowerShell(Runner):
             self.output.append(value)
 
     def _assign(self, assignment: Assignment) -> None:
-        name, operator, nodes = assignment
+        name, operator, nodes, is_local = assignment
+        if is_local and "." not in name:
+            for each in [name, *(f"{name}.{below}" for below in self._list_below(name) if name in self.tables)]:
+                self.make_local(each)
         before = self.variables.get(name)
-        if operator == "?=" and before is not None and not isinstance(before, _Unknown):
+        if operator == "?=" and before is not None and not isinstance(before, Unknown):
             return
         content = nodes[0].content if len(nodes) == 1 and isinstance(nodes[0], Step) else None
         if isinstance(content, Expression) and content.kind == "table":
             self._forget(name)
             self.tables.add(name.partition(".")[0])
             for key, value in content.parts:
+                if is_local:
+                    self.make_local(f"{name}.{key}")
                 self._assign(Assignment(f"{name}.{key}", "=", value))
             return
-        value = self._evaluate_all(nodes, f"${name}") if nodes or operator != "?=" else _Unknown("")
+        value = self._evaluate_all(nodes, f"${name}") if nodes or operator != "?=" else Unknown("")
         if operator == "+=":
             value = value if before is None and name != "args" else self._add([] if before is None else before, value)
         elif operator[0] in "-*/%":
-            value = _calculate("" if before is None else before, operator[0], value)
-        if isinstance(value, _Unknown) and "$" not in value:
-            value = _Unknown(f"${name}")
+            value = calculate("" if before is None else before, operator[0], value)
+        if isinstance(value, Unknown) and "$" not in value:
+            value = Unknown(f"${name}")
         self._forget(name)
         self.set_variable(name, value)
 
@@ -143,6 +157,9 @@ class _PowerShell(Runner):
         if function is not None:
             self._call(function, words[1:])
             return
+        if name.endswith(".ps1") and (script := self.read_file(words[0])) is not None:
+            self._run_file(script, words[1:], is_sourced=call.is_sourced)
+            return
         named, places = _read_named(call.words[1:], groups[1:])
         if name in {"start-process", "start", "saps"}:
             program = named.get("filepath") or places[:1]
@@ -160,11 +177,21 @@ class _PowerShell(Runner):
         if self.output is not None:
             self._return(self._evaluate_command(call))
 
+    def _run_file(self, text: str, words: Sequence[str], *, is_sourced: bool) -> None:
+        """Another script: of its own, or as a part of this one."""
+        self.count(text)
+        body = Parser(text).parse()
+        with self.calling():
+            if is_sourced:
+                self.run(body)
+            else:
+                self._call(Function("", list_parameters(body), body), words)
+
     def _list_words(self, expression: Expression) -> list[str]:
         """Of an argument; a list is several of them."""
         value = self.evaluate(expression)
         if not isinstance(value, list):
-            items = [f"$({value})"] if isinstance(value, _Unknown) and "$" not in value else [value]
+            items = [f"$({value})"] if isinstance(value, Unknown) and "$" not in value else [value]
         elif expression.kind == "items" and re.match(r"[^\s\"'][^\s]*\Z", expression.written):
             items = [",".join(value)]
         else:
@@ -173,12 +200,12 @@ class _PowerShell(Runner):
         return [item for item in items if item]
 
     def _call(self, function: Function, words: Sequence[str]) -> None:
-        values: dict[str, Value] = {name: _Unknown(f"${name}") for name in function.parameters}
+        values: dict[str, Value] = {name: Unknown(f"${name}") for name in function.parameters}
         free, rest, waiting = list(function.parameters), list[str](), ""
         for word in words:
             named, _, value = word[1:].lower().partition(":")
             if word.startswith("-") and named in values:
-                values[named] = word.partition(":")[2] if value else _Plain("True")
+                values[named] = word.partition(":")[2] if value else Plain("True")
                 free = [name for name in free if name != named]
                 waiting = "" if value else named
             elif waiting:
@@ -191,15 +218,17 @@ class _PowerShell(Runner):
 
     def answer(self, condition: Any) -> bool | None:
         if not isinstance(condition, Match):
-            return _holds(self.evaluate(condition))
-        return _holds(_compare(self.evaluate(condition.subject), "eq", self.evaluate(condition.pattern)))
+            return holds(self.evaluate(condition))
+        subject = self.variables.get("_", Unknown("$_"))
+        return holds(compare(subject, condition.operator, self.evaluate(condition.pattern)))
 
     def list_values(self, loop: Loop) -> list[str] | None:
         if loop.values is None:
             return None
         value = self.evaluate(loop.values)
-        items = value if isinstance(value, list) else [value] if value else []
-        return None if any(isinstance(item, _Unknown) for item in items) else items
+        is_switch = loop.name == "_" and not loop.is_called
+        items = value if isinstance(value, list) else [value] if value or is_switch else []
+        return None if any(isinstance(item, Unknown) for item in items) else items
 
     def _to_text(self, expression: Expression) -> str:
         value = self.evaluate(expression)
@@ -213,7 +242,7 @@ class _PowerShell(Runner):
             case "text" | "bare":
                 return str(expression.value)
             case "number":
-                return _Plain(expression.value)
+                return Plain(expression.value)
             case "variable" | "splat":
                 return self._read_variable(expression)
             case "string":
@@ -222,7 +251,7 @@ class _PowerShell(Runner):
                 return self._flatten(self.evaluate(each) for each in expression.parts)
             case "list":
                 value = self._evaluate_all(expression.value, expression.written)
-                return value if isinstance(value, list | _Unknown) else [value] if expression.value else []
+                return value if isinstance(value, list | Unknown) else [value] if expression.value else []
             case "group":
                 return self._evaluate_all(expression.value, expression.written)
             case "chain":
@@ -230,19 +259,19 @@ class _PowerShell(Runner):
             case "unary":
                 return self._evaluate_unary(expression)
             case "cast":
-                return _cast(expression.value, self.evaluate(expression.parts[0]))
+                return cast(expression.value, self.evaluate(expression.parts[0]))
             case "path":
                 return self._follow_path(expression)
             case "static":
                 return self._call_static(expression)
             case _:
-                return _Unknown(expression.written)
+                return Unknown(expression.written)
 
     def _read_variable(self, expression: Expression) -> Value:
         name = expression.value
         if name in _CONSTANTS:
-            return _Plain(_CONSTANTS[name])
-        value = "" if name == "null" else self.variables.get(name, _Unknown(expression.written))
+            return Plain(_CONSTANTS[name])
+        value = "" if name == "null" else self.variables.get(name, Unknown(expression.written))
         self.count(value)
         return value
 
@@ -250,12 +279,12 @@ class _PowerShell(Runner):
         parts, known, size = list[str](), True, 0
         for part in expression.parts:
             value = self.evaluate(part)
-            known = known and not isinstance(value, _Unknown)
+            known = known and not isinstance(value, Unknown)
             parts.append(" ".join(value) if isinstance(value, list) else value)
             self.count(parts[-1])
             size += len(parts[-1])
             check_size(size)
-        return "".join(parts) if known else _Unknown("".join(parts))
+        return "".join(parts) if known else Unknown("".join(parts))
 
     def _flatten(self, values: Iterable[Value]) -> list[str]:
         found, size = list[str](), 0
@@ -274,10 +303,10 @@ class _PowerShell(Runner):
         self.run(nodes)
         found, self.output = self.output, kept
         if isinstance(content, Assignment):
-            return self.variables.get(content.name, _Unknown(written))
+            return self.variables.get(content.name, Unknown(written))
         if isinstance(content, Call) and found == [[]]:
             return []
-        items = [_Unknown(item or written) if isinstance(item, _Unknown) else item for item in self._flatten(found)]
+        items = [Unknown(item or written) if isinstance(item, Unknown) else item for item in self._flatten(found)]
         return items[0] if len(items) == 1 else items or ""
 
     def _evaluate_command(self, call: Call) -> Value:
@@ -287,13 +316,13 @@ class _PowerShell(Runner):
         match call.words[0].written.lower():
             case "join-path":
                 parts = [*(named.get("path") or []), *(named.get("childpath") or []), *places]
-                return _Unknown("") if len(parts) < 2 else "\\".join(part.rstrip("\\/") for part in parts)
+                return Unknown("") if len(parts) < 2 else "\\".join(part.rstrip("\\/") for part in parts)
             case "new-object":
-                return [] if "list" in shown.lower() else _Unknown("")
+                return [] if "list" in shown.lower() else Unknown("")
             case name if name in _SILENT:
                 return []
             case _:
-                return "." if _OWN_FOLDER.search(shown) else _Unknown("")
+                return "." if _OWN_FOLDER.search(shown) else Unknown("")
 
     def _evaluate_chain(self, expression: Expression) -> Value:
         first, *rest = expression.parts
@@ -304,19 +333,19 @@ class _PowerShell(Runner):
             other = self.evaluate(part)
             match operator.lstrip("-"):
                 case "and":
-                    value = _to_plain(join_both(_holds(value), _holds(other)), expression.written)
+                    value = to_plain(join_both(holds(value), holds(other)), expression.written)
                 case "or":
-                    value = _to_plain(join_either(_holds(value), _holds(other)), expression.written)
+                    value = to_plain(join_either(holds(value), holds(other)), expression.written)
                 case "+":
                     value = self._add(value, other)
                 case "" | "*" | "/" | "%":
-                    value = _calculate(value, operator, other)
+                    value = calculate(value, operator, other)
                 case "..":
-                    value = _count_up(value, other, expression.written)
+                    value = count_up(value, other, expression.written)
                 case name:
-                    value = _compare(value, name, other)
-            if isinstance(value, _Unknown) and operator not in {"+", "-and", "-or"}:
-                return _Unknown(expression.written)
+                    value = compare(value, name, other)
+            if isinstance(value, Unknown) and operator not in {"+", "-and", "-or"}:
+                return Unknown(expression.written)
         return value
 
     def _add(self, one: Value, two: Value) -> Value:
@@ -324,19 +353,19 @@ class _PowerShell(Runner):
             return self._flatten([one, two])
         if isinstance(two, list):
             two = " ".join(two)
-        if isinstance(one, _Plain) and (total := _calculate(one, "+", two)) and not isinstance(total, _Unknown):
+        if isinstance(one, Plain) and (total := calculate(one, "+", two)) and not isinstance(total, Unknown):
             return total
         text = f"{one}{two}"
         check_size(len(text))
-        return _Unknown(text) if isinstance(one, _Unknown) or isinstance(two, _Unknown) else text
+        return Unknown(text) if isinstance(one, Unknown) or isinstance(two, Unknown) else text
 
     def _evaluate_unary(self, expression: Expression) -> Value:
         value = self.evaluate(expression.parts[0])
         match expression.value.lstrip("-") or "-":
             case "!" | "not":
-                return _to_plain(negate(_holds(value)), expression.written)
+                return to_plain(negate(holds(value)), expression.written)
             case "-":
-                return _calculate(_Plain("0"), "-", value)
+                return calculate(Plain("0"), "-", value)
             case ",":
                 return value if isinstance(value, list) else [value]
             case _:
@@ -351,7 +380,7 @@ class _PowerShell(Runner):
             if f"{key}.{step}" not in self.variables and not self._list_below(f"{key}.{step}"):
                 break
             key = f"{key}.{step}"
-            value = self.variables.get(key, _Unknown(expression.written))
+            value = self.variables.get(key, Unknown(expression.written))
             members.pop(0)
         if members and members[0].name == "keys" and (keys := self._list_below(key)):
             return [each for each in keys if "." not in each]
@@ -361,18 +390,18 @@ class _PowerShell(Runner):
                 self.set_variable(key, self._flatten([before, *map(self.evaluate, member.arguments or ())]))
                 return []
             value = self._get_member(value, member)
-            if isinstance(value, _Unknown):
-                return _Unknown(expression.written)
+            if isinstance(value, Unknown):
+                return Unknown(expression.written)
         return value
 
     def _get_member(self, value: Value, member: Member) -> Value:
         given = [self.evaluate(each) for each in member.arguments or ()]
-        texts = [each for each in given if isinstance(each, str) and not isinstance(each, _Unknown)]
-        unknown = _Unknown("?")
-        if isinstance(value, _Unknown) or len(texts) != len(given):
+        texts = [each for each in given if isinstance(each, str) and not isinstance(each, Unknown)]
+        unknown = Unknown("?")
+        if isinstance(value, Unknown) or len(texts) != len(given):
             return unknown
         if member.name in {"count", "length"}:
-            return _Plain(str(len(value) if isinstance(value, list) or member.name == "length" else 1))
+            return Plain(str(len(value) if isinstance(value, list) or member.name == "length" else 1))
         if member.name == "[":
             index = to_number(texts[0]) if texts else None
             items = value if isinstance(value, list) else list(value)
@@ -383,12 +412,12 @@ class _PowerShell(Runner):
         kind, _, name = expression.value.partition("::")
         values = [self.evaluate(each) for each in expression.parts]
         if name == "new":
-            return [] if "list" in kind else _Unknown(expression.written)
-        texts = [each for each in values if isinstance(each, str) and not isinstance(each, _Unknown)]
+            return [] if "list" in kind else Unknown(expression.written)
+        texts = [each for each in values if isinstance(each, str) and not isinstance(each, Unknown)]
         numbers = [number for number in map(to_number, texts) if number is not None]
         if kind == "math" and name in _ROUNDED and len(numbers) == len(values) == 1:
-            return _show_number(_ROUNDED[name](numbers[0]))
-        return _Unknown(expression.written)
+            return show_number(_ROUNDED[name](numbers[0]))
+        return Unknown(expression.written)
 
 
 def _read_named(words: Sequence[Expression], values: Sequence[list[str]]) -> tuple[dict[str, list[str]], list[str]]:
@@ -402,104 +431,3 @@ def _read_named(words: Sequence[Expression], values: Sequence[list[str]]) -> tup
         else:
             places += value
     return named, places
-
-
-def _holds(value: Value) -> bool | None:
-    if isinstance(value, list):
-        answers = [_holds(item) for item in value]
-        return None if None in answers else len(value) > 1 or any(answers)
-    if isinstance(value, _Plain):
-        number = to_number(value)
-        return value != "False" if number is None else number != 0
-    return None if isinstance(value, _Unknown) else bool(value)
-
-
-def _to_plain(holds: bool | None, written: str) -> str:
-    return _Unknown(written) if holds is None else _Plain(holds)
-
-
-def _show_number(number: float) -> str:
-    return _Plain(int(number) if abs(number) < 1 << 53 and float(number).is_integer() else number)
-
-
-def _calculate(one: Value, operator: str, two: Value) -> Value:  # noqa: PLR0911 - one for each operator
-    """A sum with numbers; a text or a list is repeated."""
-    unknown = _Unknown("?")
-    if isinstance(one, _Unknown) or isinstance(two, _Unknown | list):
-        return unknown
-    right = to_number(two) if two.strip() else 0
-    if operator == "*" and not isinstance(one, _Plain) and isinstance(right, int):
-        check_size(len(one) * max(right, 0))
-        return one * right
-    left = None if isinstance(one, list) else to_number(one) if one.strip() else 0
-    if left is None or right is None:
-        return unknown
-    match operator:
-        case "+":
-            return _show_number(left + right)
-        case "-":
-            return _show_number(left - right)
-        case "*":
-            return _show_number(left * right)
-        case _ if not right:
-            return unknown
-        case "/":
-            return _show_number(left / right)
-        case _:
-            return _show_number(math.fmod(left, right))
-
-
-def _count_up(one: Value, two: Value, written: str) -> Value:
-    ends = [to_number(each) if isinstance(each, str) else None for each in (one, two)]
-    if not isinstance(ends[0], int) or not isinstance(ends[1], int):
-        return _Unknown(written)
-    if abs(ends[0] - ends[1]) > MAX_STEPS:
-        refuse_size()
-    step = 1 if ends[0] <= ends[1] else -1
-    return [_Plain(number) for number in range(ends[0], ends[1] + step, step)]
-
-
-def _cast(kind: str, value: Value) -> Value:
-    if kind == "void":
-        return []
-    number = to_number(value) if isinstance(value, str) else None
-    if isinstance(value, _Unknown):
-        return value
-    if kind in {"int", "long", "float", "double"} and number is not None:
-        return _show_number(round(number) if kind in {"int", "long"} else number)
-    if kind == "string":
-        return " ".join(value) if isinstance(value, list) else str(value)
-    if kind in {"bool", "switch"}:
-        return _Plain(bool(_holds(value)))
-    return [value] if kind.endswith(("[]", "array")) and isinstance(value, str) else value
-
-
-def _compare(one: Value, operator: str, two: Value) -> Value:  # noqa: PLR0911 - one for each operator
-    """An operator between two values that has a name."""
-    unknown = _Unknown("?")
-    if any(
-        isinstance(item, _Unknown) for value in (one, two) for item in (value if isinstance(value, list) else [value])
-    ):
-        return unknown
-    base = operator[1:] if operator[0] in "ci" and operator not in {"contains", "in"} else operator
-    if base in {"contains", "notcontains", "in", "notin"}:
-        items, wanted = (one, two) if "contains" in base else (two, one)
-        items = items if isinstance(items, list) else [items]
-        return _Plain((str(wanted).lower() in [each.lower() for each in items]) != base.startswith("not"))
-    if base == "join":
-        text = (two if isinstance(two, str) else "").join(one)
-        check_size(len(text))
-        return text
-    if isinstance(one, list) or isinstance(two, list):
-        return unknown
-    left, right = (one, two) if operator == f"c{base}" else (one.lower(), two.lower())
-    if base in {"like", "notlike"}:
-        return _Plain(fnmatchcase(left, right) != (base == "notlike"))
-    if base not in _ORDERS:
-        return unknown
-    numbers = to_number(one), to_number(two)
-    if isinstance(one, _Plain) and numbers[0] is not None and numbers[1] is not None:
-        order = (numbers[0] > numbers[1]) - (numbers[0] < numbers[1])
-    else:
-        order = (left > right) - (left < right)
-    return _Plain(order in _ORDERS[base])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,6 +26,7 @@ from lorabake.exchange.shell.script import (
     Loop,
     Node,
     Step,
+    While,
     check_size,
     list_scripts_of,
     refuse_size,
@@ -40,7 +41,7 @@ _KEYWORD = re.compile(
 )
 _ELSE = re.compile(r"(else\s*if|else)\b", re.IGNORECASE)
 _TARGET = re.compile(
-    r"(?:\[(?:[\w.]|\[[\w.]*\])+\]\s*)*\$\{?(?:(env:)|(?:global|script|local|private):)?(\w+)\}?"
+    r"(?:\[(?:[\w.]|\[[\w.]*\])+\]\s*)*\$\{?(?:(env:)|(global:|script:)|(?:local|private):)?(\w+)\}?"
     r"""((?:\.\w+|\[(?:"[^"$\n]*"|'[^'\n]*'|\d+)\])*)[ \t]*(\+\+|--|[-+*/%]?=(?!=))""",
     re.IGNORECASE,
 )
@@ -57,18 +58,20 @@ _UNEXPECTED = re.compile(
 
 
 class Assignment(NamedTuple):
-    """``operator`` is ?= for a parameter with a default."""
+    """``operator`` is ?= for a parameter with a default. ``is_local``: within a function it is of that function."""
 
     name: str
     operator: str
     value: list[Node]
+    is_local: bool = True
 
 
 class Call(NamedTuple):
-    """A command; ``input`` is a value that goes into it."""
+    """A command; ``input`` is a value that goes into it. ``is_sourced``: the script that it is sets variables here."""
 
     words: tuple[Expression, ...]
     input: Expression | None = None
+    is_sourced: bool = False
 
 
 class Jump(NamedTuple):
@@ -80,10 +83,14 @@ class Piped(Block):
     """What goes into a command, and is no value of its own."""
 
 
-class Match(NamedTuple):
-    """An arm of a switch."""
+class Called(Block):
+    """A block that & runs as a function without a name."""
 
-    subject: Expression
+
+class Match(NamedTuple):
+    """An arm of a switch, which compares $_ with an operator."""
+
+    operator: str
     pattern: Expression
 
 
@@ -148,9 +155,14 @@ class Parser(ExpressionParser):
                 return list(self._read_parameters())
             case "do" | "begin" | "process" | "end" as word:
                 body = self._read_block()
-                if self._look_for(re.compile(r"(?:while|until)\b", re.IGNORECASE)):
-                    self.read_group()
-                return [Block(body, is_loop=word == "do")]
+                end = self._look_for(re.compile(r"(while|until)\b", re.IGNORECASE)) if word == "do" else None
+                if end is None:
+                    return [Block(body, is_loop=word == "do")]
+                condition = self.read_group()
+                shown = self.text[end.start() : self.at]
+                if end[1].lower() == "until":
+                    condition = Expression("unary", shown, "!", (condition,))
+                return [While(condition, shown, body, at_end=True)]
             case "try":
                 return self._read_try()
             case "trap" | "class" | "enum":
@@ -191,14 +203,9 @@ class Parser(ExpressionParser):
 
     def _read_loop(self, word: str, start: int) -> list[Node]:
         if word != "foreach":
-            condition = self.read_group()
+            before, condition, after = self._read_turns() if word == "for" else ([], self.read_group(), [])
             shown = self.text[start : self.at]
-            body = self._read_block()
-            if word == "while":
-                return [Block((Choice((Branch(condition, shown, body),)),), is_loop=True)]
-            first = condition.value[0] if condition.value else None
-            name = first.content.name if isinstance(first, Step) and isinstance(first.content, Assignment) else "_"
-            return [Loop(name, None, shown, body)]
+            return [*before, While(condition, shown, self._read_block(), after)]
         self.skip("\n")
         head = self.match(re.compile(r"\(\s*\$(\w+)\s+in\s+", re.IGNORECASE))
         if head is None:
@@ -208,23 +215,49 @@ class Parser(ExpressionParser):
         values = Expression("group", shown, nodes)
         return [Loop(head[1].lower(), values, shown, self._read_block())]
 
+    def _read_turns(self) -> tuple[list[Node], Expression, list[Node]]:
+        """What for does first, what it asks, and what it does after each turn."""
+        self.skip("\n")
+        start, parts = self.at, list[list[Node]]([[]])
+        self.at += self.starts("(")
+        while True:
+            self.skip("\n")
+            if self.at >= len(self.text):
+                self.refuse(start)
+            if self.starts(")") or self.starts(";"):
+                self.at += 1
+                if self.text[self.at - 1] == ")":
+                    break
+                parts.append([])
+                continue
+            before = self.at
+            parts[-1] += self._read_statement()
+            self.at += self.at == before
+        parts += [[], []]
+        asked = (
+            Expression("group", self.text[start : self.at], parts[1]) if parts[1] else Expression("number", "1", "1")
+        )
+        return parts[0], asked, parts[2]
+
     def _read_switch(self, start: int) -> Node:
         self.skip()
-        while self.match(re.compile(r"-\w+\s*")):
-            pass
+        operator = "eq"
+        while flag := self.match(re.compile(r"-(\w+)\s*")):
+            operator = {"wildcard": "like", "regex": "match"}.get(flag[1].lower(), operator)
         subject = self.read_group()
         shown, branches, default = self.text[start : self.at], list[Branch](), list[Branch]()
         self.skip("\n")
         self.at += self.starts("{")
         for _ in self.iter_entries(start):
             before = self.at
-            pattern = self.read_primary()
+            asked = self._read_block()
+            pattern = Expression("group", "{", asked) if asked else self.read_primary()
             if pattern.written.lower() == "default":
                 default = [Branch(None, "", self._read_block())]
             else:
-                branches.append(Branch(Match(subject, pattern), shown, self._read_block()))
+                branches.append(Branch(pattern if asked else Match(operator, pattern), shown, self._read_block()))
             self.at += self.at == before
-        return Block((Choice((*branches, *default), expected=False),), is_loop=True)
+        return Loop("_", subject, shown, (Choice((*branches, *default), expected=False, every=True),))
 
     def _read_function(self) -> Node:
         self.skip()
@@ -232,12 +265,7 @@ class Parser(ExpressionParser):
         self.skip("\n")
         given = list(self._read_parameters()) if self.starts("(") else []
         body = [*given, *self._read_block()]
-        parameters = [
-            each.content.name
-            for each in body
-            if isinstance(each, Step) and isinstance(each.content, Assignment) and each.content.operator == "?="
-        ]
-        return Function(name[1].lower() if name else "", tuple(parameters), body)
+        return Function(name[1].lower() if name else "", list_parameters(body), body)
 
     def _read_parameters(self) -> Iterator[Step]:
         self.skip("\n")
@@ -274,12 +302,12 @@ class Parser(ExpressionParser):
         line, found = self.find_line(self.at), self.match(_TARGET)
         if found is None:
             return self._read_pipeline()
-        keys = re.findall(r"\.(\w+)|\[[\"']?([^\"'\]]+)", found[3])
-        name = ".".join([f"{found[1] or ''}{found[2]}", *(one or two for one, two in keys)]).lower()
-        names = (found[2].lower(),)
-        if found[4] in {"++", "--"}:
+        keys = re.findall(r"\.(\w+)|\[[\"']?([^\"'\]]+)", found[4])
+        name = ".".join([f"{found[1] or ''}{found[3]}", *(one or two for one, two in keys)]).lower()
+        names, is_local = (found[3].lower(),), not (found[1] or found[2])
+        if found[5] in {"++", "--"}:
             value: list[Node] = [Step(line, Expression("number", "1", "1"))]
-            return [Step(line, Assignment(name, f"{found[4][0]}=", value), names)]
+            return [Step(line, Assignment(name, f"{found[5][0]}=", value, is_local), names)]
         self.skip("\n")
         with self.nested():
             if _KEYWORD.match(self.text, self.at):
@@ -288,7 +316,7 @@ class Parser(ExpressionParser):
                 self.target = before
             else:
                 value = self.read_assignment()
-        return [Step(line, Assignment(name, found[4], value), names)]
+        return [Step(line, Assignment(name, found[5], value, is_local), names)]
 
     def _read_pipeline(self) -> list[Node]:
         start, parts, joint = self.at, list[tuple[str, Node]](), ""
@@ -335,14 +363,15 @@ class Parser(ExpressionParser):
             else:
                 break
         if called and not words:
-            return [Block(block) for block in blocks]
+            return [(Called if called[0] == "&" else Block)(block) for block in blocks]
         name = words[0].written.lower() if words else ""
         shown = self.text[start : self.at].partition("{")[0].strip()
         if name in {"%", "foreach", "foreach-object"}:
-            return [Loop("_", source, shown, block) for block in blocks]
+            return [Loop("_", source, shown, block, is_called=True) for block in blocks]
         names = [*list_scripts_of(word.written.strip("\"'") for word in words), *self.target]
-        loops = [Loop("_", None, shown, block) for block in blocks]
-        return [*([Step(line, Call(tuple(words), source), tuple(names))] if words else []), *loops]
+        loops = [Loop("_", None, shown, block, is_called=True) for block in blocks]
+        call = Call(tuple(words), source, is_sourced=called is not None and called[0] == ".")
+        return [*([Step(line, call, tuple(names))] if words else []), *loops]
 
     def _read_word(self) -> Expression | None:
         """An argument, or several with commas; None where there is none."""
@@ -393,3 +422,9 @@ class Parser(ExpressionParser):
         if len(parts) < 2:
             return parts[0] if parts else None
         return Expression("string", self.text[start : self.at], None, tuple(parts))
+
+
+def list_parameters(body: Sequence[Node]) -> tuple[str, ...]:
+    """Of a function or a script."""
+    contents = (node.content for node in body if isinstance(node, Step))
+    return tuple(each.name for each in contents if isinstance(each, Assignment) and each.operator == "?=")

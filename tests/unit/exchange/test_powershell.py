@@ -1,0 +1,67 @@
+"""What PowerShell scripts and batch files do before they train."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lorabake.errors import RecipeError
+from lorabake.exchange.foreign import Source
+from lorabake.exchange.shell.reader import read_launches
+
+TRAIN = "python train_network.py"
+
+
+def read_words(name: str, text: str, folder: Path) -> tuple[list[list[str]], dict[str, list[str]]]:
+    path = folder / name
+    path.write_text(text, "utf-8")
+    script, launches = read_launches(Source(path=path, content=path.read_bytes()))
+    return [list(launch.words) for launch in launches], script.doubts
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ('$n = 1; while ($n -lt 4) { $S += "$n"; $n++ }', "123"),
+        ('$n = 5; do { $S += "$n"; $n-- } while ($n -gt 3)', "54"),
+        ('$n = 5; do { $S += "$n"; $n-- } until ($n -lt 4)', "54"),
+        ('for ($i = 0; $i -lt 6; $i += 2) { if ($i -eq 2) { continue }; $S += "$i" }', "04"),
+        ("for (;;) { $S += 'x'; if ($S -eq 'xx') { break } }", "xx"),
+        ("while ($false) { $S = 1 }\n$S += 'y'", "y"),
+        ("switch ('ab') { 'ab' { $S += '1' } { $_ -like 'a*' } { $S += '2' } 'c' { $S = 3 } default { $S = 4 } }",
+            "12"),
+        ("switch -Wildcard ('ab') { 'a*' { $S += '1'; break } '*b' { $S += '2' } default { $S = 4 } }", "1"),
+        ("switch (1, 2) { 1 { $S += 'a' } default { $S += \"d$_\" } }", "ad2"),
+        ('1..3 | % { if ($_ -eq 2) { return }; $S += "$_" }', "13"),
+        ("$S = '1'; function f { $S = '2'; $script:T = $S }\nf\n$S += $T", "12"),
+        ("$S = '1'; & { $S = '2' }; . { $S += '3' }", "13"),
+        ("$S = 'a'; if (Test-Path x) { $S = 'b'; exit }", "a"),
+        ('. .\\set.ps1; & $PSScriptRoot\\set.ps1; $S = "$S$D"', "8"),
+        ("function f { if (1) { return 'y' }\n$script:S = 'z' }\nif (Test-Path x) { $S = f }", "y"),
+    ],
+)  # fmt: skip
+def test_powershell(text: str, word: str, tmp_path: Path) -> None:
+    (tmp_path / "set.ps1").write_text("$D = 8\n", "utf-8")
+    words, _ = read_words("a.ps1", f"$S = ''\n{text}\n{TRAIN} \"$S\"\n", tmp_path)
+    assert words == [[word]]
+
+
+@pytest.mark.parametrize(
+    "text", ["$n = 1; while ($n -gt 0) { $n++ }", "for (;;) { $n += 1 }", ". .\\a.ps1", ".\\a.ps1"]
+)
+def test_what_has_no_end_is_refused(text: str, tmp_path: Path) -> None:
+    with pytest.raises(RecipeError):
+        read_words("a.ps1", f"{text}\n{TRAIN} 1\n", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "doubts"),
+    [
+        ("$n = 1; while ($n -lt 4) { $n = Get-X; $S = 1 }", [["n", "s"]]),
+        ("while (Test-Path x) { $S = 1 }", [["s"]]),
+        ("switch ($env:X) { 'a' { $S = 1 } default { $S = 2 } }", [["_", "s"]]),
+    ],
+)
+def test_what_only_powershell_knows(text: str, doubts: list[list[str]], tmp_path: Path) -> None:
+    assert list(read_words("a.ps1", f"{text}\n{TRAIN} 1\n", tmp_path)[1].values()) == doubts
