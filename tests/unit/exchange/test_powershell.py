@@ -65,3 +65,8 @@ def test_what_has_no_end_is_refused(text: str, tmp_path: Path) -> None:
 )
 def test_what_only_powershell_knows(text: str, doubts: list[list[str]], tmp_path: Path) -> None:
     assert list(read_words("a.ps1", f"{text}\n{TRAIN} 1\n", tmp_path)[1].values()) == doubts
+
+
+def test_a_doubt_in_the_way_of_any_training_is_taken_the_other_way(tmp_path: Path) -> None:
+    text = f'if ((Read-Host) -eq "y") {{ $stop = 1 }}\nif ($stop -ne 1) {{ {TRAIN} 1 }}\n'
+    assert read_words("a.ps1", text, tmp_path) == ([["1"]], {'if ((Read-Host) -eq "y")': ["stop"]})

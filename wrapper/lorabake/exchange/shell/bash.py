@@ -33,10 +33,11 @@ _SHELLS = ("bash", "sh", "zsh", "/bin/bash", "/bin/sh", "/usr/bin/bash")
 _FOUND_ELSEWHERE = re.compile(r"(?:activate|\.bashrc|\.profile|conda\.sh|profile)$")
 
 
-def read_bash_commands(text: str, variables: Mapping[str, Value], read_file: ReadFile) -> Runner:
+def read_bash_commands(text: str, variables: Mapping[str, Value], read_file: ReadFile, *, expects: bool) -> Runner:
     """Every command in a branch that is taken. Functions are run where they are called."""
     parser = Parser(text)
     script = _Bash(variables, read_file)
+    script.expects = expects
     script.run(parser.parse())
     script.unclosed = parser.unclosed
     return script

@@ -57,9 +57,10 @@ _SUM = re.compile(r"\s*(\w+)\s*([-+*/%]?)=(.*)", re.DOTALL)
 _ORDERS = {"==": (0,), "equ": (0,), "neq": (-1, 1), "lss": (-1,), "leq": (-1, 0), "gtr": (1,), "geq": (0, 1)}
 
 
-def read_batch_commands(text: str, variables: Mapping[str, Value], read_file: ReadFile) -> Runner:
+def read_batch_commands(text: str, variables: Mapping[str, Value], read_file: ReadFile, *, expects: bool) -> Runner:
     """Every command in a branch that is taken. goto and call go to labels of the file."""
     script = _Batch(text, {name.upper(): value for name, value in variables.items()}, read_file)
+    script.expects = expects
     script.follow(0)
     return script
 

@@ -63,24 +63,35 @@ _SWITCHES = ("-wait", "-nonewwindow", "-passthru", "-verbose", "-force", "-nonew
 _SILENT = ("write-host", "write-warning", "write-verbose", "write-error", "out-null", "out-file", "set-content", "cd")
 
 
-def read_powershell_commands(text: str, variables: Mapping[str, Value], read_file: ReadFile) -> Runner:
+def read_powershell_commands(
+    text: str, variables: Mapping[str, Value], read_file: ReadFile, *, expects: bool
+) -> Runner:
     """Every command in a branch that is taken. Functions are run where they are called."""
-    parser = Parser(text)
     script = _PowerShell({"psscriptroot": ".", **{name.lower(): value for name, value in variables.items()}}, read_file)
-    script.run(parser.parse())
-    script.unclosed = parser.unclosed
+    script.expects = expects
+    nodes, script.unclosed = script.parse(text)
+    script.run(nodes)
     return script
 
 
 class _PowerShell(Runner):
-    """``tables`` are the variables with keys: each is a variable such as name.key. ``output`` is what the statements of
-    a value return."""
+    """``assigned`` are the variables that the script sets anywhere: before that, they are empty. ``tables`` are those
+    with keys: each is a variable such as name.key. ``output`` is what the statements of a value return."""
 
     def __init__(self, variables: Mapping[str, Value], read_file: ReadFile) -> None:
         super().__init__(variables, read_file)
         self.tables = set[str]()
+        self.assigned = set[str]()
         self.evaluated = 0
         self.output: list[Value] | None = None
+
+    def parse(self, text: str) -> tuple[list[Node], int | None]:
+        """Its statements, and the line of a block without an end."""
+        self.count(text)
+        parser = Parser(text)
+        nodes = parser.parse()
+        self.assigned |= parser.assigned
+        return nodes, parser.unclosed
 
     def run_node(self, node: Node) -> Status:
         kept = self.output
@@ -179,8 +190,7 @@ class _PowerShell(Runner):
 
     def _run_file(self, text: str, words: Sequence[str], *, is_sourced: bool) -> None:
         """Another script: of its own, or as a part of this one."""
-        self.count(text)
-        body = Parser(text).parse()
+        body, _ = self.parse(text)
         with self.calling():
             if is_sourced:
                 self.run(body)
@@ -271,7 +281,8 @@ class _PowerShell(Runner):
         name = expression.value
         if name in _CONSTANTS:
             return Plain(_CONSTANTS[name])
-        value = "" if name == "null" else self.variables.get(name, Unknown(expression.written))
+        is_empty = name == "null" or (name in self.assigned and name not in self.unknown)
+        value = self.variables.get(name, "" if is_empty else Unknown(expression.written))
         self.count(value)
         return value
 

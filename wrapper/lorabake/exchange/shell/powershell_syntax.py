@@ -100,6 +100,7 @@ class Parser(ExpressionParser):
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.read = 0
+        self.assigned = set[str]()  # the variables that the script sets somewhere
 
     def parse(self) -> list[Node]:
         try:
@@ -304,6 +305,7 @@ class Parser(ExpressionParser):
             return self._read_pipeline()
         keys = re.findall(r"\.(\w+)|\[[\"']?([^\"'\]]+)", found[4])
         name = ".".join([f"{found[1] or ''}{found[3]}", *(one or two for one, two in keys)]).lower()
+        self.assigned |= set() if found[1] else {name}
         names, is_local = (found[3].lower(),), not (found[1] or found[2])
         if found[5] in {"++", "--"}:
             value: list[Node] = [Step(line, Expression("number", "1", "1"))]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import NamedTuple, cast
+from functools import partial
+from typing import NamedTuple, Protocol, cast
 
 from lorabake.errors import RecipeError
 from lorabake.exchange.command_line import read_arguments, read_launch_arguments
@@ -44,7 +45,14 @@ _UNSET = re.compile(
     re.IGNORECASE,
 )
 _NOT_COMPUTED = msg("only a shell can tell what this becomes")
-ReadText = Callable[[str, Mapping[str, Value], ReadFile], Runner]
+
+
+class ReadText(Protocol):
+    def __call__(
+        self, text: str, variables: Mapping[str, Value], read_file: ReadFile, /, *, expects: bool
+    ) -> Runner: ...
+
+
 _PROGRAM = msg("sd-scripts' command line")
 
 
@@ -84,8 +92,12 @@ def read_launches(source: Source) -> tuple[Runner, list[Launch]]:
     text = _read_text(source)
     read = _find_dialect(text, source.path.suffix.lower())
     environment: dict[str, Value] = {"HOME": source.home} if source.home else {}
-    script = _follow(read, text, environment, lambda name: _read_script(name, source))
-    return script, list(_list_launches(script, read, _MAX_NESTED))
+    for expects in (True, False):  # where a doubt is in the way of any training, it is taken the other way
+        script = _follow(read, text, environment, lambda name: _read_script(name, source), expects=expects)
+        launches = list(_list_launches(script, read, _MAX_NESTED))
+        if launches or not script.doubts:
+            break
+    return script, launches
 
 
 def _read_script(name: str, source: Source) -> str | None:
@@ -126,16 +138,17 @@ def _find_dialect(text: str, suffix: str) -> ReadText:
     )
 
 
-def _follow(read: ReadText, text: str, variables: Mapping[str, Value], read_file: ReadFile) -> Runner:
+def _follow(read: ReadText, text: str, variables: Mapping[str, Value], read_file: ReadFile, *, expects: bool) -> Runner:
     """Raises RecipeError where too much is in one another, in a text or when its functions call one another."""
     try:
-        return read(text, variables, read_file)
+        return read(text, variables, read_file, expects=expects)
     except RecursionError:
         refuse_size()
 
 
 def _list_launches(script: Runner, read: ReadText, depth: int) -> Iterator[Launch]:
     """Of the commands, and of those that are an argument of another one, as of ``bash -c``."""
+    follow = partial(_follow, read, variables=script.variables, read_file=script.read_file, expects=script.expects)
     for line, words in script.commands:
         if not words or words[0].lower() in _PRINTING:
             continue
@@ -144,7 +157,7 @@ def _list_launches(script: Runner, read: ReadText, depth: int) -> Iterator[Launc
             continue
         for word in words if depth else ():
             if " " in word.strip() and _SCRIPT.search(word):
-                inner = _list_launches(_follow(read, word, script.variables, script.read_file), read, depth - 1)
+                inner = _list_launches(follow(word), read, depth - 1)
                 yield from (launch._replace(line=line) for launch in inner)
 
 

@@ -156,6 +156,8 @@ class Runner(ABC):
     variables that are set to what only a shell knows.
     """
 
+    expects = True  # of a condition without an answer, that it holds where that is usual
+
     def __init__(self, variables: Mapping[str, Value], read_file: ReadFile) -> None:
         self.variables: dict[str, Value] = dict(variables)
         self.unknown = set[str]()
@@ -230,7 +232,7 @@ class Runner(ABC):
             if holds is None:
                 doubt = doubt or branch.shown
             with self._doubting("" if choice.every and holds and branch.condition is not None else doubt):
-                if (done and not choice.every) or (holds is None and not choice.expected):
+                if (done and not choice.every) or (holds is None and not (choice.expected and self.expects)):
                     self._note_all(branch.body)
                 else:
                     self.run(branch.body)
