@@ -86,3 +86,30 @@ def test_a_damaged_toml_file_has_its_line(text: str, line: int, tmp_path: Path) 
     with pytest.raises(RecipeError) as caught:
         read(tmp_path, "damaged.toml", text)
     assert [each.line for each in caught.value.findings] == [line]
+
+
+def test_a_second_file_has_a_line_for_each(tmp_path: Path) -> None:
+    dataset = tmp_path / "d.json"
+    table = """{"datasets": [{"resolution": 512, "resolution": 768,
+    "subsets": [{"image_dir": "a", "image_dir": "b", "hf_token": "sk-1", "hf_token": ""}]}]}"""
+    dataset.write_text(table, "utf-8")
+    config = tmp_path / "a.toml"
+    config.write_text("network_module = 'networks.lora'\ndataset_config = 'd.json'\n", "utf-8")
+    expected = {"datasets[0].resolution": "512", "datasets[0].subsets[0].image_dir": "a"}
+    for source in (Source(path=config, content=b""), Source(path=config, content=b"", dataset=dataset)):
+        lines = read_foreign_file(source).keys
+        assert expected.items() <= {line.key: line.value for line in lines if line.fate == "dropped"}.items()
+        assert "sk-1" not in str([line.model_dump() for line in lines])
+
+
+def test_concepts_and_samples_of_their_own_files(tmp_path: Path) -> None:
+    files = {
+        "concepts.json": '[{"path": "x"}, {"path": "a", "path": "b"}]',
+        "samples.json": '[{"prompt": "a", "prompt": "b", "enabled": true}]',
+    }
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, "utf-8")
+    text = """{"training_method": "LORA", "model_type": "STABLE_DIFFUSION_15", "concept_file_name": "concepts.json",
+    "sample_definition_file_name": "samples.json"}"""
+    lines = {line.key: line.value for line in read(tmp_path, "one.json", text).keys if line.fate == "dropped"}
+    assert {"concepts[1].path": "a", "samples[0].prompt": "a"}.items() <= lines.items()

@@ -12,6 +12,33 @@ WILDCARDS = RULES._replace(wildcard=True)
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "praia, café",
+        "coração, Élan",
+        "naïve girl\u2019s \u201cdress\u201d",
+        "MAÇÃ, ÜBER",
+        "¿qué? ¡sí!",
+        "œuvre, 20 °C",
+        "créée, Åsa",
+    ],
+)
+def test_western_text_is_guessed(text: str) -> None:
+    assert decode_text(text.encode("cp1252")) == (text, ("encoding-guessed",))
+
+
+@pytest.mark.parametrize(
+    ("text", "encoding"),
+    [("1girl, 长发, 蓝眼", "gbk"), ("一个女孩站在海边", "gbk"), ("女孩", "gbk"), ("赤い髪", "shift_jis"),
+     ("猫", "shift_jis"), ("1girl, 青い目", "shift_jis"), ("女孩", "big5"), ("여자, 긴 머리", "cp949"),
+     ("девушка", "cp1251"), ("赤い髪", "euc-jp")],
+)  # fmt: skip
+def test_other_text_is_not_made_into_western(text: str, encoding: str) -> None:
+    with pytest.raises(UnicodeDecodeError):
+        decode_text(text.encode(encoding))
+
+
+@pytest.mark.parametrize(
     ("data", "text", "steps"),
     [
         ("lum, tower, façade".encode(), "lum, tower, façade", ()),

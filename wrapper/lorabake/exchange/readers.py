@@ -17,7 +17,7 @@ from lorabake.exchange.kohya_gui.reader import read_kohya_gui
 from lorabake.exchange.lora_file.reader import read_lora_file
 from lorabake.exchange.lora_scripts import read_lora_scripts
 from lorabake.exchange.one_trainer.reader import read_one_trainer
-from lorabake.exchange.reading import make_error, parse_json_table
+from lorabake.exchange.reading import make_error, parse_json_table, refuse_lost_text
 from lorabake.exchange.repeated_keys import list_repeated_keys
 from lorabake.exchange.sd_toml import read_config_file, read_dataset_config
 from lorabake.exchange.shell.reader import read_shell
@@ -66,6 +66,7 @@ def read_foreign_file(source: Source) -> ForeignConfig:
     if kind is not None and reader is not None:
         found = replace(source, content=content)
         config = reader(found)
+        refuse_lost_text(found, repr([config.options, config.launch, config.datasets, config.prompts]))
         return replace(config, keys=(*config.keys, *list_repeated_keys(found, kind.name)))
     formats = msg(
         "import reads kohya_ss presets, sd-scripts files and commands, and LoRAs; see `lorabake import --help`"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 from lorabake.errors import RecipeError
+from lorabake.recipe.foreign import LOST, decode_text
 from lorabake.recipe.positions import find_key_positions
 from lorabake.recipe.syntax import toml_error_finding
-from lorabake.util.files import parse_json
+from lorabake.util import files
 from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.messages import Message, msg
 
@@ -24,21 +26,25 @@ MAX_KEYS = 20_000
 
 def parse_toml_table(source: Source) -> tuple[str, dict[str, Any]]:
     """The text of a TOML file and what is in it. Raises RecipeError with the line."""
-    text = decode_text(source)
+    text = decode_text(source.content)
     try:
-        return text, tomllib.loads(text)
+        found = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        found = toml_error_finding(error, text)
-        raise RecipeError(msg("cannot import {path}: {why}", path=source.path, why=found.message), [found]) from error
+        refuse_lost_text(source, text)
+        wrong = toml_error_finding(error, text)
+        raise RecipeError(msg("cannot import {path}: {why}", path=source.path, why=wrong.message), [wrong]) from error
     except (RecursionError, ValueError) as error:
         raise make_error(source, msg("a list or a number in it is too long")) from error
+    refuse_lost_text(source, repr(found))
+    return text, found
 
 
 def parse_json_table(source: Source) -> tuple[str, dict[str, Any]]:
     """The text of a JSON file and the object in it. Raises RecipeError with the line."""
-    text = decode_text(source)
+    text = decode_text(source.content)
+    refuse_lost_text(source, text)  # JSON has no comments
     try:
-        found = parse_json(text)
+        found = files.parse_json(text)
         if "\\ud" in text.lower():  # half a character is no text that a recipe can have
             json.dumps(found, ensure_ascii=False).encode()
     except ValueError as error:
@@ -52,13 +58,19 @@ def parse_json_table(source: Source) -> tuple[str, dict[str, Any]]:
     return text, cast("dict[str, Any]", found)
 
 
-def decode_text(source: Source) -> str:
-    """Raises RecipeError with the line of the first byte that is not UTF-8."""
-    try:
-        return source.content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = source.content[: error.start].count(b"\n") + 1
-        raise make_error(source, msg("it is not UTF-8 text"), line, msg("save the file as UTF-8")) from error
+def refuse_lost_text(source: Source, found: str) -> None:
+    """Raises RecipeError if something in ``found``, which is from a file or its repr, is in an unknown encoding."""
+    if LOST not in found and ascii(LOST)[1:-1] not in found:
+        return
+    lines = [each for each in enumerate(decode_text(source.content).split("\n"), 1) if LOST in each[1]]
+    line = next((number for number, text in lines if not _COMMENT.match(text)), None)
+    why = msg("a file that it reads is not UTF-8 text")
+    if line is not None:
+        why = msg("line {line} is not UTF-8 text", line=line)
+    raise make_error(source, why, line, msg("save the file as UTF-8 (in Notepad: Save as, Encoding: UTF-8)"))
+
+
+_COMMENT = re.compile(r"\s*(?:#|::|@?rem\b)", re.IGNORECASE)
 
 
 def make_error(source: Source, why: Message, line: int | None = None, fix: Message | None = None) -> RecipeError:

@@ -6,8 +6,9 @@ import json
 from typing import TYPE_CHECKING, Any, cast
 
 from lorabake.exchange.convert import show_value
-from lorabake.exchange.reading import MAX_DEPTH, MAX_KEYS, decode_text, make_error
+from lorabake.exchange.reading import MAX_DEPTH, MAX_KEYS, make_error
 from lorabake.exchange.yaml_reading import compose_yaml
+from lorabake.recipe.foreign import decode_text
 from lorabake.util.safetensors import METADATA_KEY, read_header_text
 from lorabake_schemas.import_report import ImportedKey
 from lorabake_schemas.messages import msg
@@ -24,11 +25,12 @@ class _Pairs(list[Pair]):
     """A table with all its keys in their order."""
 
 
-def list_repeated_keys(source: Source, kind: str) -> tuple[ImportedKey, ...]:
-    """Of a file of this format, which its reader could read. A table that is replaced has a line for each value."""
+def list_repeated_keys(source: Source, kind: str, name: str = "") -> tuple[ImportedKey, ...]:
+    """Of a file of this format, which its reader could read; ``name`` is what its content is called. A table that is
+    replaced has a line for each value."""
     lines: dict[str, list[str]] = {}
     count = 0
-    waiting: list[tuple[str, object, bool, int]] = [("", _read_pairs(source, kind), False, 0)]
+    waiting: list[tuple[str, object, bool, int]] = [(name, _read_pairs(source, kind), False, 0)]
     while waiting:
         each = waiting.pop()
         name, value, replaced, depth = each
@@ -59,8 +61,8 @@ def _read_pairs(source: Source, kind: str) -> object:
         return _Pairs(("", table) for key, table in tables if key == METADATA_KEY)  # without the tensors
     if kind in {"shell", "easy-training-scripts", "lora-scripts"}:
         return None
-    text = decode_text(source)
-    if text.lstrip().startswith("{"):
+    text = decode_text(source.content)
+    if text.lstrip().startswith("{") or kind == "one-trainer":
         return json.loads(text, object_pairs_hook=_Pairs)
     return _read_node(compose_yaml(text), set()) if kind == "ai-toolkit" else None
 

@@ -12,6 +12,8 @@ from lorabake.errors import RecipeError
 from lorabake.exchange.convert import fit_dataset_key, fit_option, list_dataset_keys
 from lorabake.exchange.foreign import ForeignConfig, ForeignDataset, ForeignSubset, Given, Source
 from lorabake.exchange.reading import flatten, parse_json_table, parse_toml_table
+from lorabake.exchange.repeated_keys import list_repeated_keys
+from lorabake.recipe.foreign import decode_text
 from lorabake.util import resources
 from lorabake.util.files import TOML_LIMIT, is_file, read_bytes, reason
 from lorabake_schemas.base import OptionValue
@@ -29,7 +31,7 @@ _CONVERTED = msg("written as another type than sd-scripts expects")
 
 def read_config_file(source: Source) -> ForeignConfig:
     """A --config_file, flat or in sections, together with its dataset file where that is found or named."""
-    options, keys = read_sections(parse_content(source.content, source.path))
+    options, keys = read_sections(parse_content(source))
     config = ForeignConfig(
         format="sd-scripts-config", program=_CONFIG, options=options, keys=tuple(keys), name=source.path.stem
     )
@@ -126,47 +128,47 @@ def find_named_file(name: str, source: Source) -> Path | None:
     return None
 
 
-def read_if_found(name: str, source: Source) -> Raw | None:
-    """What is in a file that the source names or writes itself; None if it is not here."""
+def read_if_found(name: str, source: Source) -> Source | None:
+    """A file that the source names or writes itself; None if it is not here."""
     written = source.written.get(PureWindowsPath(name).name)
     if written is not None:
-        return parse_content(written.encode(), Path(name))
+        return Source(path=Path(name), content=written.encode())
     path = find_named_file(name, source)
     return None if path is None else read_named_file(path, source.path.parent)
 
 
-def read_named_file(path: Path, within: Path | None) -> Raw:
-    """What is in a file that another names, or the user. Raises RecipeError."""
+def read_named_file(path: Path, within: Path | None) -> Source:
+    """A file that another names, or the user. Raises RecipeError."""
     try:
-        content = read_bytes(path, TOML_LIMIT, within=within)
+        return Source(path=path, content=read_bytes(path, TOML_LIMIT, within=within))
     except (OSError, ValueError) as error:
         why = reason(error) if isinstance(error, OSError) else str(error)
         raise RecipeError(msg("cannot read {path}: {why}", path=path, why=why)) from error
-    return parse_content(content, path)
 
 
 def with_dataset_file(config: ForeignConfig, source: Source, *, separate: bool = True) -> ForeignConfig:
     """With the datasets of the file that the user or the configuration names, if it is here. ``separate``: a
     configuration that names no images is used with such a file."""
     named = config.options.get("dataset_config")
-    raw = None if source.dataset is None else read_named_file(source.dataset, None)
-    if raw is None and named is not None and isinstance(named.value, str):
-        raw = read_if_found(named.value, source)
-        if raw is None:
+    found = None if source.dataset is None else read_named_file(source.dataset, None)
+    if found is None and named is not None and isinstance(named.value, str):
+        found = read_if_found(named.value, source)
+        if found is None:
             why = msg("not found: name the file with --dataset; its images and their settings are missing here")
             line = ImportedKey(key="dataset_config", value=named.value, fate="dropped", why=why)
             others = {name: given for name, given in config.options.items() if name != "dataset_config"}
             lines, missing = (*config.keys, line), (*config.missing, line)
             return replace(config, options=others, keys=lines, missing=missing, knows_images=False)
-    if raw is None:
+    if found is None:
         return replace(config, knows_images=not separate or bool(_IMAGES & config.options.keys()))
-    datasets, keys = read_dataset_tables(raw)
-    return replace(config, datasets=datasets, keys=(*config.keys, *keys))
+    datasets, keys = read_dataset_tables(parse_content(found))
+    repeated = list_repeated_keys(found, "sd-scripts-dataset")
+    return replace(config, datasets=datasets, keys=(*config.keys, *keys, *repeated))
 
 
 def read_dataset_config(source: Source) -> ForeignConfig:
     """A --dataset_config alone: the images and their settings, and nothing about the training."""
-    datasets, keys = read_dataset_tables(parse_content(source.content, source.path))
+    datasets, keys = read_dataset_tables(parse_content(source))
     return ForeignConfig(
         format="sd-scripts-dataset",
         program=_DATASET,
@@ -177,10 +179,9 @@ def read_dataset_config(source: Source) -> ForeignConfig:
     )
 
 
-def parse_content(content: bytes, path: Path) -> Raw:
+def parse_content(source: Source) -> Raw:
     """TOML, or JSON, which sd-scripts takes for datasets. Raises RecipeError."""
-    source = Source(path=path, content=content)
-    parse = parse_json_table if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else parse_toml_table
+    parse = parse_json_table if decode_text(source.content).lstrip().startswith("{") else parse_toml_table
     table = parse(source)[1]
     flatten(source, table)  # which has bounds
     return table

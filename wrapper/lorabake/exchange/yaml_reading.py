@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, cast
 
-from lorabake.exchange.reading import MAX_DEPTH, MAX_KEYS, decode_text, make_error
+from lorabake.exchange.reading import MAX_DEPTH, MAX_KEYS, make_error, refuse_lost_text
+from lorabake.recipe.foreign import decode_text
 from lorabake_schemas.messages import literal, msg
 
 if TYPE_CHECKING:
@@ -19,17 +20,19 @@ def parse_yaml_table(source: Source) -> tuple[str, dict[str, Any]]:
     """The text of a YAML file and the mapping in it. Raises RecipeError with the line."""
     if len(source.content) > MAX_YAML_BYTES:
         raise make_error(source, msg("it is too large for a file of this kind"))
-    text = decode_text(source)
+    text = decode_text(source.content)
     yaml: Any = importlib.import_module("yaml")  # by no other file, and not by --help
     try:
         _check_events(source, yaml, text)
         found = yaml.load(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
+        refuse_lost_text(source, text)
         mark = error.problem_mark or error.context_mark
         why = msg("it is not valid YAML: {why}", why=literal(str(error.problem or error.context or "")))
         raise make_error(source, why, mark.line + 1 if mark else None, msg("fix the YAML on that line")) from error
     except (yaml.YAMLError, ValueError, RecursionError, OverflowError, TypeError) as error:
         raise make_error(source, msg("it is not valid YAML"), None, msg("save it as plain YAML text")) from error
+    refuse_lost_text(source, repr(found))
     if not isinstance(found, dict):
         raise make_error(source, msg("its YAML is not a mapping of keys"), 1)
     return text, cast("dict[str, Any]", found)

@@ -82,11 +82,19 @@ def recognize(content: bytes) -> ForeignKind | None:
         return recognize_text(text)
 
 
+# In place of what is in an unknown encoding; no text has it. The second byte of a character may look like ASCII.
+LOST = "\ufdd0"
+_OTHER_BYTES = re.compile(rb"[\x80-\xff][\x40-\x7e\x80-\xff]?")
+
+
 def decode_text(content: bytes) -> str:
-    """Text of a Windows program, too. What is in another encoding is replaced: only comments are."""
+    """Text in UTF-8, or in UTF-16 with its mark. Of one in another encoding only what is ASCII is known."""
     if content.startswith(_UTF16_STARTS):
-        return content.decode("utf-16", "replace")
-    return content.decode("utf-8-sig", "replace")
+        return content.decode("utf-16", "replace").replace("\ufffd", LOST)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        return _OTHER_BYTES.sub(LOST.encode(), content).decode()
 
 
 def recognize_bytes(start: bytes) -> ForeignKind | None:

@@ -26,8 +26,9 @@ from lorabake.exchange.convert import to_argument, to_number, to_switch, to_text
 from lorabake.exchange.foreign import ForeignConfig, ForeignDataset
 from lorabake.exchange.ledger import Ledger
 from lorabake.exchange.optimizers import find_optimizer
-from lorabake.exchange.reading import decode_text, flatten, make_error, parse_json_table
+from lorabake.exchange.reading import flatten, make_error, parse_json_table
 from lorabake.exchange.yaml_reading import parse_yaml_table
+from lorabake.recipe.foreign import decode_text
 from lorabake_schemas.families.registry import DEFAULT_FAMILY, find_family_by_other_name, get_family
 from lorabake_schemas.messages import Message, msg
 
@@ -44,7 +45,7 @@ _LORA_TYPES = ("lora", "locon", "lycoris", "lokr", "dora")
 
 def read_ai_toolkit(source: Source) -> ForeignConfig:
     """Raises RecipeError for a damaged file, another kind of job, and other models than Stable Diffusion's."""
-    is_json = decode_text(source).lstrip().startswith("{")
+    is_json = decode_text(source.content).lstrip().startswith("{")
     text, table = parse_json_table(source) if is_json else parse_yaml_table(source)
     process = _find_process(source, text, table)
     family = _find_family(source, text, process)

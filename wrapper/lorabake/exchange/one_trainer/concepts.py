@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import PureWindowsPath
 from typing import TYPE_CHECKING, cast
 
@@ -10,7 +10,9 @@ from lorabake.exchange.convert import to_switch, to_text, to_whole
 from lorabake.exchange.foreign import ForeignSubset, Given
 from lorabake.exchange.ledger import Ledger
 from lorabake.exchange.one_trainer.keys import SAMPLERS, UNKNOWN
-from lorabake.exchange.reading import flatten
+from lorabake.exchange.reading import flatten, refuse_lost_text
+from lorabake.exchange.repeated_keys import list_repeated_keys
+from lorabake.recipe.foreign import decode_text
 from lorabake.util import files
 from lorabake_schemas.import_report import ImportedKey
 from lorabake_schemas.messages import Message, msg
@@ -40,7 +42,7 @@ class Concepts:
 
 def read_concepts(source: Source, inner: object, file_name: str, key: str, ledger: Ledger) -> Concepts:
     """The concepts of a configuration, whose ``key`` names their file, and their lines in its ``ledger``."""
-    listed = _find_list(source, inner, file_name, key, ledger)
+    listed = _find_list(source, "concepts", inner, file_name, key, ledger)
     _note_damaged(source, "concepts", inner, ledger)
     if listed is None:
         said = msg("the file of concepts is not next to the configuration; put it there, or add them by hand")
@@ -72,18 +74,23 @@ def _note_damaged(source: Source, name: str, value: object, ledger: Ledger) -> N
     ledger.lines += own.lines
 
 
-def _find_list(source: Source, inner: object, file_name: str, key: str, ledger: Ledger) -> list[object] | None:
+def _find_list(
+    source: Source, name: str, inner: object, file_name: str, key: str, ledger: Ledger
+) -> list[object] | None:
     """The list in the configuration, else that of the file that its ``key`` names, and the line of that key."""
     if isinstance(inner, list):
         ledger.drop(msg("the configuration has its own list, so this file was not read"), key)
         return cast("list[object]", inner)
     for path in _list_places(source.path, file_name):
         try:
-            found = files.read_json(path, _LIMIT)
+            own = replace(source, path=path, content=files.read_bytes(path, _LIMIT))
+            refuse_lost_text(own, decode_text(own.content))
+            found = files.parse_json(decode_text(own.content))
         except (OSError, ValueError):
             continue
         if isinstance(found, list):
             ledger.drop(msg("it names a file that is read with the configuration"), key)
+            ledger.lines += list_repeated_keys(own, "one-trainer", name)
             return cast("list[object]", found)
     ledger.drop(msg("the file was not read: it is not next to the configuration, or contains no list"), key)
     return None
@@ -264,7 +271,7 @@ def read_samples(
     """Prompts as sd-scripts has them, one in a line with its settings, and the first one's sampler."""
     lines: list[str] = []
     sampler: str | None = None
-    listed = _find_list(source, inner, file_name, key, ledger)
+    listed = _find_list(source, "samples", inner, file_name, key, ledger)
     _note_damaged(source, "samples", inner, ledger)
     for index, sample in enumerate(listed or []):
         if not isinstance(sample, dict):

@@ -12,7 +12,7 @@ from lorabake.errors import RecipeError
 from lorabake.exchange.command_line import read_arguments, read_launch_arguments
 from lorabake.exchange.convert import show_value
 from lorabake.exchange.foreign import ForeignConfig, Given, Source
-from lorabake.exchange.sd_toml import find_named_file, read_if_found, read_sections, with_dataset_file
+from lorabake.exchange.sd_toml import find_named_file, parse_content, read_if_found, read_sections, with_dataset_file
 from lorabake.exchange.shell.bash import read_bash_commands
 from lorabake.exchange.shell.batch import read_batch_commands
 from lorabake.exchange.shell.powershell import read_powershell_commands
@@ -256,10 +256,10 @@ def _with_config_file(config: ForeignConfig, source: Source) -> ForeignConfig:
     named = config.options.get("config_file")
     if named is None or not isinstance(named.value, str):
         return config
-    raw = read_if_found(named.value if named.value.endswith(".toml") else f"{named.value}.toml", source)
-    if raw is None:
+    file = read_if_found(named.value if named.value.endswith(".toml") else f"{named.value}.toml", source)
+    if file is None:
         why = msg("not found next to this file or below it: its options are missing here")
         line = ImportedKey(key="--config_file", value=named.value, fate="dropped", why=why)
         return replace(config, keys=(*config.keys, line), missing=(*config.missing, line), complete=False)
-    options, keys = read_sections(raw)
+    options, keys = read_sections(parse_content(file))
     return replace(config, options={**options, **config.options}, keys=(*config.keys, *keys))

@@ -286,7 +286,9 @@ class _Planner:
                 data = read_bytes(source, CAPTION_LIMIT)
                 clean = clean_caption(data, asked.rules)
             except UnicodeDecodeError:
-                self._leave_out(source, "unreadable", msg("it is not UTF-8, and its encoding is unknown"))
+                self._leave_out(
+                    source, "unreadable", msg("it is not UTF-8, and its encoding is unknown; save it as UTF-8")
+                )
                 source = None
             except (OSError, ValueError) as error:
                 self._leave_out(source, "unreadable", reason(error) if isinstance(error, OSError) else None)

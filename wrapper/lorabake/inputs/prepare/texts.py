@@ -13,6 +13,13 @@ from lorabake_schemas.prepared import PreparedStep
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
 UTF_16_NULS = 0.2  # the share of characters that have one, from which a text is taken for UTF-16
 _INVALID = re.compile(r"[\0\ud800-\udfff]")  # no text has them: NULs, and halves of characters
+_WORD = re.compile(r"[A-Za-z0-9\x80-\uffff]+")
+_UPPER, _LOWER = "A-Z\u00c0-\u00d6\u00d8-\u00de\u0152\u0160\u017d", "a-z\u00df-\u00f6\u00f8-\u00ff\u0153\u0161\u017e"
+_MARKS = "\u00ab\u00bb\u00a1\u00bf\u00b0\u00ba\u00aa\u00b2\u2013\u2014\u2018\u2019\u201c\u201d\u2026\u20ac"
+# Capital letters first or only, marks around them, and no more than two letters with accents in a row.
+_WESTERN_WORD = re.compile(
+    rf"(?!.*[^\x00-\x7f{_MARKS}]{{3}})[\u00ab\u00a1\u00b0\u00bf\u2013\u2014\u2018\u201c]*(?:[{_UPPER}]?[{_LOWER}]+|[{_UPPER}]+|[0-9]+)?(?:[{_MARKS}]+[{_LOWER}]*)*"
+)
 _LINE_END = re.compile(r"\r\n|\r|\n")
 SHEET_TAGS = frozenset({"multiple views", "reference sheet"})  # G2.12
 TRANSPARENT_TAG = "transparent background"
@@ -45,8 +52,8 @@ class CleanText(NamedTuple):
 def decode_text(data: bytes) -> CleanText:
     """A caption file's text: UTF-8, or UTF-16 with its mark. Raises UnicodeDecodeError for damaged bytes.
 
-    Else its encoding is guessed: UTF-16 by the NULs of its ASCII characters, or the Western encoding of Windows. That
-    decodes most texts of other encodings, too, as other characters.
+    Else its encoding is guessed: UTF-16 by the NULs of its ASCII characters, or the Western encoding of Windows, if the
+    text looks like one: that decodes Chinese and Japanese texts, too, as other characters.
     """
     for bom, encoding in _BOMS:
         if data.startswith(bom):
@@ -57,7 +64,10 @@ def decode_text(data: bytes) -> CleanText:
     try:
         return CleanText(data.decode("utf-8"))
     except UnicodeDecodeError:
-        return CleanText(data.decode("cp1252"), ("encoding-guessed",))
+        text = data.decode("cp1252")
+        if not all(_WESTERN_WORD.fullmatch(word) for word in _WORD.findall(text) if not word.isascii()):
+            raise
+        return CleanText(text, ("encoding-guessed",))
 
 
 def clean_caption(data: bytes, rules: CaptionRules) -> CleanText:
