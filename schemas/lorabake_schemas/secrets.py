@@ -60,11 +60,13 @@ _FORMS = (
 )
 _IN_ADDRESS = re.compile(r"(?<=[?&;])([\w.-]+)=[^&;#\s'\"]+")
 _ADDRESS_SECRETS = ("token", "sig", "signature")
-# In a command line: --NAME value, --NAME=value, NAME=value; in a list: "--NAME", "value"; in TOML: NAME = "value"; in
-# JSON: "NAME": value, also within a text of JSON; in YAML and headers: NAME: value.
+# In a command line: --NAME value, --NAME=value, NAME=value; in a list: "--NAME", "value"; in a condition:
+# "$NAME" = "value"; in TOML: NAME = "value"; in JSON: "NAME": value, also within a text of JSON; in YAML and headers:
+# NAME: value.
 _ARGUMENT = re.compile(
-    r"(?<![^\s'\"\[({,;&|:$])(?:--?([A-Za-z_][\w.-]*)(?:=|\\*['\"]?(?:\s*,\s*|\s+)(?!-))"
-    r"|([A-Za-z_][\w.-]*)(?:=|\s+=\s*(?=['\"]))|\\*['\"]([A-Za-z_][\w.-]*)\\*['\"]\s*:\s*|([A-Za-z_][\w.-]*):\s+)"
+    r"(?<![^\s'\"\[({,;&|:$%!])(?:--?([A-Za-z_][\w.-]*)(?:=|\\*['\"]?(?:\s*,\s*|\s+)(?!-))"
+    r"|([A-Za-z_][\w.-]*)[%!}'\"]{0,2}\s*(?>[=!]?=~?|-eq|-ne|-c?like)\s*(?!\"\"|'')"
+    r"|\\*['\"]([A-Za-z_][\w.-]*)\\*['\"]\s*:\s*|([A-Za-z_][\w.-]*):\s+)"
 )
 _IN_QUOTES = r"\"[^\"]*(?:\"|\Z)|'[^']*(?:'|\Z)"
 _ARGUMENT_VALUE = re.compile(rf"\\*(?:{_IN_QUOTES})|[^\s'\"]+(?:(?<==)(?:{_IN_QUOTES})[^\s'\"]*)*")

@@ -46,6 +46,9 @@ def test_names_of_other_things(name: str) -> None:
      '{"headers": {"Authorization": "x1y2z a"}}', '["--hf_token", "x1y2z"]', "[--hf_token,x1y2z]",
      "hf_token = 'x1y2z a'",
      "x;HF_TOKEN=x1y2z", "$env:HF_TOKEN = 'x1y2z'", "hf_token: x1y2z", "password=a='x1y2z b'",
+     '[ "$HF_TOKEN" = "x1y2z" ]', '[[ "${HF_TOKEN}" != x1y2z ]]', 'if "%HF_TOKEN%"=="x1y2z" (',
+     "if !HF_TOKEN! == x1y2z (",
+     "($env:HF_TOKEN -eq 'x1y2z')", "api_key = x1y2z",
      "wandb login --relogin x1y2z",
      "wandb.login(key='x1y2z')", "login('x1y2z')", "curl -s -u me:x1y2z https://h", "sshpass -p x1y2z ssh h",
      "sk-proj-x1y2zABCdef0123456789", "glpat-x1y2zABCdef0123456789", "Basic x1y2zabcd==",
@@ -68,7 +71,8 @@ def test_secrets_by_their_form(text: str) -> None:
      "https://huggingface.co/a/b", "--class_tokens x", "Mickey: a mouse", "a cookie: sweet, round",
      "basic dress, bearer of",
      "sk-my-own-character-2024-v2", "rk-lum_by_someone_2", "wandb login", "wandb login && a", "login page, a token",
-     "Authorization", "curl -s https://h/a:b", "--keep_tokens 2 --seed 1", "key: a, token: b", "lr_key = 1",
+     "Authorization", "curl -s https://h/a:b", "--keep_tokens 2 --seed 1", "key: a, token: b", '"%HF_TOKEN%"==""',
+     '[ -n "$HF_TOKEN" ]',
      '["--keep_tokens", "2"]'],
 )  # fmt: skip
 def test_ordinary_text_stays(text: str) -> None:
