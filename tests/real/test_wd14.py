@@ -14,6 +14,7 @@ from PIL import Image
 from lorabake.trainer.install import Trainer
 from sample_images import LAMP_RECIPE
 
+PACKAGES = os.environ.get("LORABAKE_TEST_PACKAGES", "")
 # onnx 1.23: Sigmoid(ReduceMean(input, axes=[1, 2]) @ W + b), input N x 448 x 448 x 3 in BGR, output N x 10.
 MODEL = b64decode(
     "CAg67QIKNgoFaW5wdXQSAW0iClJlZHVjZU1lYW4qDQoEYXhlc0ABQAKgAQcqDwoIa2VlcGRpbXMYAKABAgoRCgFtCgFXEgF4IgZN"
@@ -38,11 +39,12 @@ tag_id,name,category,count
 """
 
 
+@pytest.mark.real
+@pytest.mark.skipif(
+    not PACKAGES, reason="LORABAKE_TEST_PACKAGES is not set: a folder with onnx and onnxruntime (pip install --target)"
+)
 def test_its_tags_become_captions(tmp_path: Path, trainer: Trainer) -> None:
     """The red image has a character's tag, at which the script would stop."""
-    packages = os.environ.get("LORABAKE_TEST_PACKAGES")
-    if not packages:
-        pytest.skip("LORABAKE_TEST_PACKAGES is not set: a folder with onnx and onnxruntime (pip install --target)")
     (tmp_path / "weights").mkdir()
     (tmp_path / "weights/model.onnx").write_bytes(MODEL)
     (tmp_path / "weights/selected_tags.csv").write_text(TAGS)
@@ -51,7 +53,7 @@ def test_its_tags_become_captions(tmp_path: Path, trainer: Trainer) -> None:
         Image.new("RGB", (600, 400), color).save(tmp_path / "img" / f"{name}.png")
     (tmp_path / "r.toml").write_text(LAMP_RECIPE)
     named = ("--sd-scripts", str(trainer.checkout), "--python", str(trainer.python))
-    options = ("--weights", "weights", "--packages", packages, *named)
+    options = ("--weights", "weights", "--packages", PACKAGES, *named)
     done = subprocess.run(
         [sys.executable, "-m", "lorabake", "caption", "r.toml", "--with", "wd14", *options],
         cwd=tmp_path,
