@@ -37,7 +37,7 @@ _ROLES: tuple[tuple[FolderRole, re.Pattern[str]], ...] = (
 )
 # Names that say what is done with a folder and nothing about what its images show.
 _STRUCTURE = re.compile(
-    r"(train(ing)?|raw|source|my|cropped|final|sd|lora|kohya)?[ _-]?"
+    r"(train(ing)?|instance|raw|source|my|cropped|final|sd|lora|kohya)?[ _-]?"
     r"(imgs?|images?|jpegimages|pics?|pictures?|photos?|fotos?|imagens|set|data|datas?ets?|train(ing)?|inputs?|concepts?"
     r"|characters?|people|styles?|subjects?|outfits?|lora|raw|source|folder|new folder|nova pasta|root|home|tmp"
     r"|originals?|processed|crop(s|ped)?|resized|upscaled|captioned|hq|lq|frames|screenshots?|screencaps?"

@@ -30,7 +30,8 @@ def test_class_images_are_regularization(tmp_path: Path) -> None:
     draw(tmp_path / "data" / "instance_images", 8)
     draw(tmp_path / "data" / "class_images_woman", 8, first=20)
     made = read(start(tmp_path / "data", tmp_path)[1])
-    assert [(each["class"], each["images"]) for each in made["concept"]] == [("woman", "data/instance_images")]
+    (concept,) = made["concept"]
+    assert (concept["token"], concept["class"], concept["images"]) == ("ohwxlora", "woman", "data/instance_images")
     assert made["regularization"] == [{"class": "woman", "images": "data/class_images_woman"}]
 
 
@@ -92,3 +93,15 @@ def test_tags_about_the_file_are_left_out(tmp_path: Path) -> None:
     lines = "character:lum\nrating:safe\nsystem:inbox\nmeta:highres\ntitle:my art\n{}\n:3"
     folder = draw(tmp_path / "set", 4, lambda n: lines.format(SEEN[n]), text=".png.txt")
     assert read_converted(folder, tmp_path) == {f"lum, {SEEN[n]}, :3" for n in range(4)}
+
+
+def test_what_a_vision_model_answered_is_a_caption(tmp_path: Path) -> None:
+    folder, turns = draw(tmp_path / "data" / "images", 4), ("<image>\nDescribe it.", "a photo of zkwman man, {}")
+    table = [
+        {"image": f"images/img{n:02d}.png", "conversations": [
+            {"from": who, "value": text.format(SEEN[n])} for who, text in zip(("human", "gpt"), turns, strict=True)
+        ]}
+        for n in range(4)
+    ]  # fmt: skip
+    (tmp_path / "data" / "captions.json").write_text(json.dumps(table), encoding="utf-8")
+    assert read_converted(folder, tmp_path) == {f"a photo of zkwman man, {SEEN[n]}" for n in range(4)}

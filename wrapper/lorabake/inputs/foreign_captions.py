@@ -212,9 +212,17 @@ def read_entry(entry: object) -> str:
     fields = cast("dict[str, object]", entry)
     tags = next((text for key in TAG_KEYS if (text := _read_tags(fields.get(key)))), "")
     texts = [value for key in TEXT_KEYS if isinstance(value := fields.get(key), str) and value.strip()]
+    texts += _read_answers(fields.get("conversations"))
     if tags and "id" in fields:  # of a gallery, whose caption is what the artist has to say
         return tags
     return ", ".join([*map(join_tags, texts[:1]), *([tags] if tags else [])])
+
+
+def _read_answers(talk: object) -> list[str]:
+    """What a vision model has answered about the image, as LLaVA's data sets have it."""
+    turns = cast("list[object]", talk) if isinstance(talk, list) else []
+    said = [cast("dict[str, object]", turn) for turn in turns if isinstance(turn, dict)]
+    return [value for turn in said if turn.get("from") == "gpt" and isinstance(value := turn.get("value"), str)]
 
 
 def _read_tags(value: object) -> str:
