@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import gettext
 import io
+import re
 import string
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -203,3 +204,15 @@ def test_a_sentence_in_portuguese() -> None:
         ]
     )
     assert speech(row) == "remova a chave, remove it, 2 erros em r"
+
+
+def test_no_english_word_is_filled_in() -> None:
+    """A list that is joined with a word of English stays English in every language."""
+    places = [path for root in SOURCES for path in root.rglob("*.py")]
+    product = [path for path in places if "scripts" not in path.parts]
+    assert [path.name for path in product if re.search(r"""["'] (and|or) ["']\.join""", path.read_text("utf-8"))] == []
+
+
+def test_no_preposition_comes_before_a_program() -> None:
+    """Programs have their article in Portuguese (a GUI kohya_ss), with which de, em and por would have to contract."""
+    assert re.findall(r"\b(?:de|em|por|a) \{program\}", PO.read_text("utf-8")) == []

@@ -66,6 +66,13 @@ def test_other_numbers_of_images_or_repeats(
     assert ("concept.images" in list_remarks(load(lora, images))) is expected
 
 
+def test_tags_of_another_number_of_images_are_said_not_to_be_compared(tmp_path: Path) -> None:
+    lora = make_lora(tmp_path, subset(class_tokens="lumla"), tags={"pics": {"lumla": 4}})
+    made = load(lora, make_images(tmp_path / "lumla", 3, "lumla, sky"))
+    whys = [str(line.why) for line in made.report.missing if line.key == "concept.images"]
+    assert [why.endswith("their tags were not compared") for why in whys] == [True]
+
+
 def test_as_many_images_with_other_captions(tmp_path: Path) -> None:
     lora = make_lora(tmp_path, subset(class_tokens="lumla"), tags={"pics": {"lumla": 4, "sky": 4}})
     assert list_remarks(load(lora, make_images(tmp_path / "same", caption="Lumla, sky"))) == {}

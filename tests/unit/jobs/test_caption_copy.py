@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lorabake.analysis.captioned_recipe import CaptionedRecipe, read_captioned_recipe
+from lorabake.analysis.captioned_recipe import CaptionedRecipe, list_unread_images, read_captioned_recipe
 from lorabake.analysis.tag_counts import tag_images
 from lorabake.analysis.tag_edits import make_edit, select_images
 from lorabake.errors import BusyError, MachineError, ResourceError
@@ -48,6 +48,14 @@ def write_project(root: Path) -> Path:
     path = root / "r.toml"
     path.write_text(RECIPE, encoding="utf-8")
     return path
+
+
+def test_images_that_are_not_trained_are_listed(tmp_path: Path) -> None:
+    path = write_project(tmp_path)
+    for name in ("pics/d.gif", "cats/pics/e.Jpg", "reg/f.gif"):
+        (tmp_path / name).write_bytes(b"GIF89a")
+    read = read_captioned_recipe(path, (), {}, cache=False)
+    assert list_unread_images(read) == {"pics": ("d.gif",), "cats/pics": ("e.Jpg",)}
 
 
 def plan(path: Path) -> tuple[EditPlan, CaptionedRecipe]:

@@ -48,6 +48,13 @@ def read_captioned_recipe(
     return CaptionedRecipe(loaded, recipe, folders)
 
 
+def list_unread_images(read: CaptionedRecipe) -> dict[str, tuple[str, ...]]:
+    """The images that sd-scripts does not read, by the folder as the recipe has it: they have no caption to write or to
+    edit, and are not in a copy."""
+    pairs = zip(read.recipe.concept, read.folders, strict=True)
+    return {part.images: facts.ignored for part, facts in pairs if facts.ignored and not part.metadata_file}
+
+
 def read_unread_captions(read: CaptionedRecipe) -> CaptionedRecipe:
     """The same with the caption files of concepts with captions = "none", which sd-scripts does not read."""
     if all(concept.captions is None for concept in read.recipe.concept):

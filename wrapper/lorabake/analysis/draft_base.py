@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from lorabake.analysis.draft_concepts import Answers, ConceptDraft
@@ -55,7 +55,7 @@ def draft_base(choice: ModelChoice, answers: Answers, drafts: Sequence[ConceptDr
     shown = facts.family if facts else None
     if family := answers.family or (None if shown else guess_family(model)):
         keys["family"] = family
-    styles = _choose_styles(model, drafts)
+    styles = choose_styles(model, {each.summary.style for each in drafts})
     keys["tags"] = styles[0] if len(styles) == 1 else list(styles)
     comments["tags"] = "what the model knows: e621, danbooru or natural (sentences)"
     if (facts is None or facts.v_prediction is None) and guess_v_prediction(model):
@@ -64,11 +64,10 @@ def draft_base(choice: ModelChoice, answers: Answers, drafts: Sequence[ConceptDr
     return BaseDraft(keys, comments, styles)
 
 
-def _choose_styles(model: str, drafts: Sequence[ConceptDraft]) -> tuple[TagStyle, ...]:
-    """What a model of this name knows, else what the captions are."""
+def choose_styles(model: str, written: Collection[TagStyle | None]) -> tuple[TagStyle, ...]:
+    """What a model of this name knows, else what the captions are (``written``)."""
     known = find_trained_boards(model)
     boards: tuple[TagStyle, ...] = tuple(board for board in BOARDS if board in known)
     if boards:
         return boards
-    written = {each.summary.style for each in drafts}
     return tuple(board for board in BOARDS if board in written) or ("natural",)

@@ -145,12 +145,14 @@ def _count(read: CaptionedRecipe, wishes: _Wishes) -> None:
 
 
 def _edit(read: CaptionedRecipe, wishes: _Wishes) -> None:
+    from lorabake.analysis.captioned_recipe import list_unread_images
     from lorabake.analysis.tag_counts import tag_images
     from lorabake.analysis.tag_edits import make_edit, select_images
     from lorabake.commands.output.tag_edits import format_edits
     from lorabake.commands.output.tags import report_to_json
     from lorabake.jobs import caption_edits
     from lorabake.jobs.caption_copy import copy_dataset
+    from lorabake_schemas.tag_report import SkippedCaption
 
     table = tag_images(read.recipe, read.folders)
     edits = [make_edit(kind, given, table.spellings) for kind, given in wishes.edits]
@@ -163,7 +165,10 @@ def _edit(read: CaptionedRecipe, wishes: _Wishes) -> None:
         report = report.model_copy(update={**done, "undo": str(undo)})
     elif wishes.to is not None:
         copied = copy_dataset(plan, read, wishes.to)
-        report = report.model_copy(update={**done, "copied_recipe": str(copied)})
+        why = msg("sd-scripts does not read it, so it is not in the copy")
+        names = [f"{folder}/{name}" for folder, those in list_unread_images(read).items() for name in those]
+        left = (*report.skipped, *(SkippedCaption(file=name, why=why) for name in names))
+        report = report.model_copy(update={**done, "copied_recipe": str(copied), "skipped": left})
     layout = make_text_layout()
     write_out(report_to_json(report) if wishes.as_json else format_edits(report, layout, everything=wishes.everything))
 

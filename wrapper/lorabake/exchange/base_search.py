@@ -58,9 +58,14 @@ def find_base_model(wanted: BaseModelInfo, places: Iterable[Path], *, smallest: 
     return FoundBase(named[0], _judge_name(named[0], wanted), False)
 
 
+def list_models(place: Path) -> list[Path]:
+    """The checkpoints and diffusers folders in a folder that the user named."""
+    return list(_iter_models([place], 0))
+
+
 def describe_search(place: Path) -> Message:
     """What is in a folder that the user named, in which the model was not found by name or hash."""
-    found = list(_iter_models([place], 0))
+    found = list_models(place)
     if not found:
         return msg("there is no base model in {folder}; --model FILE names it", folder=str(place))
     names = shorten_list(found, _MAX_NAMED, lambda path: literal(path.name))

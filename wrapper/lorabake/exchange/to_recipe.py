@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 
-from lorabake.exchange.base_search import describe_search, find_base_model, is_model_folder
+from lorabake.errors import RecipeError
+from lorabake.exchange.base_search import describe_search, find_base_model, is_model_folder, list_models
 from lorabake.exchange.draft import (
     PLACEHOLDER_MODEL,
     Draft,
@@ -23,7 +24,7 @@ from lorabake.exchange.report import BASICS, Outcome, report_added, report_keys,
 from lorabake.exchange.simplify import Raw, get_value, remove_refused, simplify
 from lorabake.exchange.stand_ins import list_stand_ins, train_on
 from lorabake.exchange.trained import TrainerFacts
-from lorabake.exchange.trained_images import complete_images, name_remarks
+from lorabake.exchange.trained_images import complete_images, find_sentences, name_remarks
 from lorabake.inputs.base_model import inspect_base_model
 from lorabake.util import resources
 from lorabake.util.files import is_folder
@@ -33,7 +34,7 @@ from lorabake_schemas.families.model_family import ModelFamily
 from lorabake_schemas.families.registry import DEFAULT_FAMILY, find_family_of_run, get_family, list_families
 from lorabake_schemas.import_report import ImportedKey, ImportReport
 from lorabake_schemas.inspection import BaseModelInfo
-from lorabake_schemas.messages import Message, literal, msg
+from lorabake_schemas.messages import Message, literal, msg, shorten_list
 from lorabake_schemas.values import format_value
 
 _MAX_NAMES = 4  # keys in a line
@@ -71,14 +72,20 @@ def make_recipe(config: ForeignConfig, source: Source, *, faithful: bool = False
     config = _note_samples(config)
     draft = build_draft(config, trainer, faithful=faithful)
     missing += name_remarks(remarks, draft.content["concept"])
+    missing += _note_own_text(draft, source)
     _put_basics(draft, config, source, missing)
+    sentences = find_sentences(draft.content, source.path.parent)
+    for path in sentences:
+        draft.put(path, "natural")
+        key, why = write_path(path), msg("a guess, by the captions in this folder")
+        missing.append(ImportedKey(key=key, value="natural", fate="unknown", to=key, why=why))
     if any(path[0] == "regularization" and path[-1] == "class" for path in draft.defaults):
         why = msg("the source does not name it; it is the caption of images that have none")
         key = "regularization.class"
         missing.append(ImportedKey(key=key, value="class", fate="unknown", to=key, why=why))
     refused = remove_refused(draft)
     continued = "network_weights" in draft.content.get("network", {})
-    kept = [path for path in draft.origins if _is_kept(path, draft, continued=continued)]
+    kept = [path for path in draft.origins if path in sentences or _is_kept(path, draft, continued=continued)]
     content = simplify(draft.content, trainer, draft.defaults, kept)
     trained = train_on(content, list_stand_ins(content), trainer)
     outcome = Outcome(content, refused, trained[0] if trained else None)
@@ -199,12 +206,49 @@ def _is_searched(place: Path, draft: Draft, missing: list[ImportedKey]) -> bool:
     if named and (found := find_base_model(BaseModelInfo(name=named), [place], smallest=0)):
         draft.put(("base", "model"), str(found.path))
         return True
+    if not named and (models := list_models(place)):
+        draft.put(("base", "model"), str(_choose_only(models, place)))
+        why = msg("the source does not name the base model; this is the only one in {folder}", folder=str(place))
+        missing[:] = [line for line in missing if line.to != "base.model"]
+        missing.append(ImportedKey(key="base.model", value=str(models[0]), fate="unknown", to="base.model", why=why))
+        return True
     if not named:
         draft.put(("base", "model"), PLACEHOLDER_MODEL)
     if not any(line.to == "base.model" for line in missing):
         value, why = named or PLACEHOLDER_MODEL, describe_search(place)
         missing.append(ImportedKey(key="base.model", value=value, fate="unknown", to="base.model", why=why))
     return True
+
+
+def _choose_only(found: Sequence[Path], place: Path) -> Path:
+    """Raises RecipeError for several models, of which the source names none."""
+    if len(found) > 1:
+        names = shorten_list(found, _MAX_NAMES, lambda path: literal(path.name))
+        said = msg(
+            "the source does not name the base model, and {folder} contains several: {names}",
+            folder=str(place),
+            names=names,
+        )
+        raise RecipeError(said, hint=msg("pass one of them: --model FILE"))
+    return found[0]
+
+
+# Text that its author wrote for the images of the source.
+_OWN_TEXT = {
+    "sample": ("prompts",),
+    "captions": ("caption_prefix", "caption_suffix"),
+    "concept": ("caption_prefix", "caption_suffix"),
+    "metadata": ("title", "description", "tags", "usage_hint", "trigger_phrase", "comment"),
+}
+
+
+def _note_own_text(draft: Draft, source: Source) -> Iterator[ImportedKey]:
+    """What is taken over although the user named other images: it may contain the trigger word of the old ones."""
+    why = msg("written for the images of the source; it may contain their trigger word")
+    for path, origins in draft.origins.items() if source.images is not None else ():
+        if path[-1] in _OWN_TEXT.get(str(path[0]), ()) and any(given.keys for given in origins):
+            key, value = write_path(path), get_value(draft.content, path)
+            yield ImportedKey(key=key, value=str(value), fate="unknown", to=key, why=why)
 
 
 def _write_head(config: ForeignConfig, source: Source, missing: list[ImportedKey]) -> tuple[Message, ...]:

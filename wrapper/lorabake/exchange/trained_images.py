@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lorabake.analysis.caption_summary import CaptionSummary, find_trigger, summarize_captions
+from lorabake.analysis.draft_base import choose_styles
 from lorabake.analysis.draft_concepts import Answers, draft_concepts
+from lorabake.exchange.draft import KeyPath
 from lorabake.exchange.foreign import ForeignConfig, ForeignDataset, ForeignSubset, Given, Source
 from lorabake.exchange.report import write_path
 from lorabake.inputs import clip_tokens
@@ -73,6 +75,27 @@ def name_remarks(remarks: Sequence[Remark], concepts: Sequence[Mapping[str, Any]
         at = next((at for at, each in enumerate(concepts) if each.get("images") == images), 0)
         path = write_path(("concept", at, key))
         yield ImportedKey(key=path, value=value, fate="unknown", to=path, why=why)
+
+
+def find_sentences(content: Mapping[str, Any], folder: Path) -> list[KeyPath]:
+    """The keys of tags that are "natural", as `init` concludes from the captions of images that are on this machine;
+    relative paths of the recipe are seen from ``folder``."""
+    summaries = [_summarize(each, content, folder) for each in content["concept"]]
+    natural = [summary.natural for summary in summaries]
+    model = str(content.get("base", {}).get("model", ""))
+    if all(natural) and choose_styles(model, {summary.style for summary in summaries}) == ("natural",):
+        return [("base", "tags")]
+    return [("concept", at, "tags") for at, is_natural in enumerate(natural) if is_natural]
+
+
+def _summarize(concept: Mapping[str, Any], content: Mapping[str, Any], folder: Path) -> CaptionSummary:
+    if concept.get("captions") == "none" or "metadata_file" in concept:
+        return CaptionSummary()
+    shared = content.get("captions", {})
+    extension, wildcard = (concept.get(key, shared.get(key)) for key in ("caption_extension", "enable_wildcard"))
+    asked = ImageFolder(folder / str(concept["images"]), str(extension or CAPTION_EXTENSION), wildcard=wildcard is True)
+    (facts,) = scan_captions([asked], ScanOptions())
+    return summarize_captions(facts, clip_tokens.is_known_word)
 
 
 def _look_at(part: ForeignSubset, source: Source) -> _Folder:
@@ -178,7 +201,7 @@ def _compare(folder: _Folder, facts: FolderFacts) -> Message | None:
         return None
     repeats = folder.get("num_repeats") or 1
     if repeats != counted.repeats or not counted.images <= here <= counted.images + counted.spare:
-        return nmsg(
+        said = nmsg(
             counted.images,
             'the LoRA was trained on {n} image of "{name}" (num_repeats {repeats}); '
             "this folder has {here} (num_repeats {own})",
@@ -186,6 +209,7 @@ def _compare(folder: _Folder, facts: FolderFacts) -> Message | None:
             "this folder has {here} (num_repeats {own})",
             name=literal(counted.name), repeats=counted.repeats, here=here, own=str(repeats),
         )  # fmt: skip
+        return said if counted.tags is None else msg("{said}, so their tags were not compared", said=said)
     captions = [image.caption for image in facts.images]
     same_kind = any(each.text for each in captions) and not _had_no_captions(folder)
     if counted.tags is None or counted.spare or folder.get("enable_wildcard") or not same_kind:

@@ -136,6 +136,7 @@ def _scan_captions(
         names.root,
         images,
         problem=names.problem,
+        ignored=names.ignored,
         caption_extension=extension,
         identity=names.identity,
         metadata=metadata,

@@ -18,7 +18,7 @@ from pathlib import Path
 from tempfile import gettempdir, mkdtemp
 from typing import TYPE_CHECKING
 
-from lorabake.analysis.captioned_recipe import CaptionedRecipe, read_unread_captions
+from lorabake.analysis.captioned_recipe import CaptionedRecipe, list_unread_images, read_unread_captions
 from lorabake.errors import InterruptedRunError, MachineError, RecipeError, ResourceError
 from lorabake.inputs.caption_lines import LineStyle, TagEdit, edit_caption_text, get_line_style
 from lorabake.inputs.caption_text import (
@@ -61,7 +61,7 @@ from lorabake_schemas.caption_report import FailedCaption, WrittenCaption
 from lorabake_schemas.dataset import CAPTION_EXTENSION, CaptionProblem, ImageFacts
 from lorabake_schemas.guide.caption_settings import resolve_caption_extension
 from lorabake_schemas.guide.defaults import name_concept
-from lorabake_schemas.messages import Message, msg, nmsg
+from lorabake_schemas.messages import Message, literal, msg, nmsg, shorten_list
 
 if TYPE_CHECKING:
     from lorabake.util.hashing import ProgressCallback
@@ -70,6 +70,7 @@ if TYPE_CHECKING:
 WITHOUT_TEXT = (CaptionProblem.MISSING, CaptionProblem.EMPTY, CaptionProblem.SPACES)
 # Those that an undo file cannot have.
 UNREADABLE = (CaptionProblem.UNREADABLE, CaptionProblem.NOT_UTF8, CaptionProblem.TOO_LARGE)
+MOST_NAMED = 5
 TRIED_FIRST = 3  # images that a dry run gives to a command
 # Failures in a row after which the rest would fail, too: before a command has given its first text, and later.
 FIRST_FAILURES, LATER_FAILURES = 3, 10
@@ -180,6 +181,11 @@ def plan_captions(
                     style = get_line_style(concept, read.recipe) if existing is ExistingCaptions.APPEND else None
                     target = replace(target, replaced=old, appended=style)
                 targets.append(target)
+    for folder, names in list_unread_images(read).items():
+        shown = shorten_list(names, MOST_NAMED, literal)
+        notes.append(
+            msg("{folder}: left out, since sd-scripts does not read them: {names}", folder=folder, names=shown)
+        )
     return CaptionPlan(read, tuple(targets), kept, tuple(notes), unread)
 
 

@@ -213,7 +213,7 @@ def board_tags_on_stock_model(situation: RuleContext) -> Iterator[RuleHit]:
             ("base", "tags"),
             msg(
                 "{tags} tags are used with {model}, which was never trained on them",
-                tags=" and ".join(boards),
+                tags=", ".join(boards),
                 model=base.model,
             ),
             msg('use a fine-tune that was trained on them, or write sentences and tags = "natural"'),

@@ -80,7 +80,7 @@ def wrong_adaptive_rate(situation: RuleContext) -> Iterator[RuleHit]:
     rates = {name: getattr(situation.recipe.train, name) for name in RATE_KEYS}
     wrong = [name for name, rate in rates.items() if rate and (rate <= 0.1 or rate > 2)]
     if is_adaptive(situation.optimizer) and wrong:
-        name, settings = wrong[0], " and ".join(f"{name} = 1.0" for name in wrong)  # one alone would differ (S27)
+        name, settings = wrong[0], ", ".join(f"{name} = 1.0" for name in wrong)  # one alone would differ (S27)
         yield RuleHit(
             ("train", name),
             msg(
