@@ -70,3 +70,20 @@ def test_what_only_powershell_knows(text: str, doubts: list[list[str]], tmp_path
 def test_a_doubt_in_the_way_of_any_training_is_taken_the_other_way(tmp_path: Path) -> None:
     text = f'if ((Read-Host) -eq "y") {{ $stop = 1 }}\nif ($stop -ne 1) {{ {TRAIN} 1 }}\n'
     assert read_words("a.ps1", text, tmp_path) == ([["1"]], {'if ((Read-Host) -eq "y")': ["stop"]})
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("call :go a b\ngoto :eof\n:go\nshift\n{} %1%2\n", [["b"]]),
+        ("set D=1\ncall set.bat 8\nif %D%==8 {} %D%", [["8"]]),
+    ],
+)
+def test_batch_files_that_call(text: str, words: list[list[str]], tmp_path: Path) -> None:
+    (tmp_path / "set.bat").write_text("set D=%1\ngoto :eof\nset D=2\n", "utf-8")
+    assert read_words("a.bat", text.format(TRAIN), tmp_path) == (words, {})
+
+
+def test_a_batch_file_that_calls_itself_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError):
+        read_words("a.bat", f"call a.bat\n{TRAIN} 1\n", tmp_path)

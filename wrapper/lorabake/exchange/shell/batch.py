@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from lorabake.exchange.convert import to_number
 from lorabake.exchange.shell.script import (
+    MAX_KIB,
     MAX_STEPS,
     Block,
     Branch,
@@ -195,15 +196,19 @@ class _Batch(Runner):
 
     def __init__(self, text: str, variables: Mapping[str, Value], read_file: ReadFile) -> None:
         super().__init__(variables, read_file)
-        check_script(text)
-        self.lines = _join_lines(text)
-        labels = [(re.match(r"\s*:\s*([^\s:&|()]+)", line), at) for at, (_, line) in enumerate(self.lines)]
-        self.labels = {label[1].lower(): at for label, at in reversed(labels) if label is not None}
+        self._open_file(text)
         self.parser = _Parser(self._get_line)
-        self.next = 0
+        self.next: int = 0
         self.goal = ""
         self.delayed = False
         self.kept = list[tuple[dict[str, Value], bool]]()
+
+    def _open_file(self, text: str) -> None:
+        check_script(text)
+        self.count(text[: MAX_KIB << 10])
+        self.lines: list[tuple[int, str]] = _join_lines(text)
+        labels = [(re.match(r"\s*:\s*([^\s:&|()]+)", line), at) for at, (_, line) in enumerate(self.lines)]
+        self.labels: dict[str, int] = {label[1].lower(): at for label, at in reversed(labels) if label is not None}
 
     def follow(self, start: int) -> None:
         """Run the file from a line to its end, or to where it returns."""
@@ -270,7 +275,7 @@ class _Batch(Runner):
         self.count(text)
         return text
 
-    def run_step(self, step: Step) -> Status:
+    def run_step(self, step: Step) -> Status:  # noqa: C901 - one for each command
         if isinstance(step.content, int):  # a label that is called
             after = self.next
             self.follow(step.content)
@@ -289,6 +294,10 @@ class _Batch(Runner):
                 self.stop("return" if "/b" in " ".join(words).lower() else "exit")
             case "setlocal" | "endlocal":
                 self._set_local(name, text.lower())
+            case "shift":
+                for number in range(1, 10):
+                    if (given := self.variables.get(str(number))) is not None:
+                        self.set_variable(str(number), self.variables.get(str(number + 1), "" if given == "" else None))
             case "call":
                 self._call(step.line, words[1:])
             case "":
@@ -298,12 +307,18 @@ class _Batch(Runner):
         return "expected"
 
     def _call(self, line: int, words: list[str]) -> None:
+        given: dict[str, Value] = dict.fromkeys("123456789", "")
+        given |= {str(number): word for number, word in enumerate(words[1:10], 1)}
         if words and words[0].startswith(":"):
             start = self.labels.get(words[0][1:].lower())
-            given: dict[str, Value] = {str(number): word for number, word in enumerate(words[1:10], 1)}
             if start is not None:
                 body = (Step(line, start),)
-                self.call(Function(words[0], (), body), {**dict.fromkeys("123456789", ""), **given})
+                self.call(Function(words[0], (), body), given)
+        elif words and words[0].lower().endswith((".bat", ".cmd")) and (text := self.read_file(words[0])) is not None:
+            kept = self.lines, self.labels, self.next
+            self._open_file(text)
+            self.call(Function(words[0], (), (Step(line, 0),)), given)
+            self.lines, self.labels, self.next = kept
         elif words:
             self.add_command(line, words)
 
