@@ -39,7 +39,9 @@ FIRES: list[Fires] = [
 OF_FILES = {"G4.9", "G3.3.none"}  # whose advice has the folder read again, which takes a disk
 OF_TEXTS = {"S48"}  # of which only a part is to be removed
 VALUE = r'("[^"]*"|\[[^\]]*\]|\{[^}]*\}|true|false|-?\d+(?:\.\d+)?(?:e-?\d+)?)(?![\w-])'
-SETS = re.compile(r"(?:write|add|set|and) (\w+) = " + VALUE + r"(?: under (?:this |each )?\[+([\w.]+)\]+)?")
+SETS = re.compile(
+    r"(?:(?:write|add|set|and) |(?<=\d), )(\w+) = " + VALUE + r"(?: under (?:this |each )?\[+([\w.]+)\]+)?"
+)
 MOVES = re.compile(r"^(?:use|write it as|did you mean) `?(\w+(?:\.\w+)+)`?|^write it (under \[network\.args\])")
 WRITES = re.compile(
     r"^write " + VALUE + r"(?: (?:or|to) \d+| or less| or more|, or remove it| to mean.*| unless.*|[:;].*)?$"
@@ -100,7 +102,7 @@ def iter_settings(fix: str, where: Where) -> Iterator[Callable[[Raw], None]]:
         for out in TAKES_OUT.findall(fix):
             table_of(raw, where[:-1]).pop(str(where[-1]) if out == "this line" else out, None)
 
-    if sets and " and " in fix and not ALTERNATIVES.search(fix):
+    if sets and (" and " in fix or (len(sets) > 1 and ", or remove them" in fix)) and not ALTERNATIVES.search(fix):
         yield write_all
     else:
         yield from (
