@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from time import process_time
+
 import pytest
 
 from lorabake.inputs.prepare.texts import CaptionRules, add_background, clean_caption, decode_text, edit_crop_caption
@@ -54,6 +57,15 @@ def test_other_text_is_not_made_into_western(text: str, encoding: str) -> None:
 )
 def test_text_is_decoded_whatever_it_is(data: bytes, text: str, steps: tuple[str, ...]) -> None:
     assert decode_text(data) == (text, steps)
+
+
+@pytest.mark.parametrize("repeated", [b"\xb0", b"\xb0\xa1", b"a", b"\xe9", b"a\xb0", b"A\xb0", b"\xaa"])
+@pytest.mark.parametrize("first", [b"", b"a"])
+def test_long_text_is_judged_at_once(repeated: bytes, first: bytes) -> None:
+    before = process_time()
+    with suppress(UnicodeDecodeError):
+        decode_text(first + repeated * 100_000 + b"Z\xe9")
+    assert process_time() - before < 5  # seconds; one that looks twice at each takes minutes
 
 
 @pytest.mark.parametrize("data", [b"\xff\xfe\x00", b"\x81\x8d", "赤い髪".encode("shift-jis")])

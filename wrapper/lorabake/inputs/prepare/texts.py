@@ -18,7 +18,7 @@ _UPPER, _LOWER = "A-Z\u00c0-\u00d6\u00d8-\u00de\u0152\u0160\u017d", "a-z\u00df-\
 _MARKS = "\u00ab\u00bb\u00a1\u00bf\u00b0\u00ba\u00aa\u00b2\u2013\u2014\u2018\u2019\u201c\u201d\u2026\u20ac"
 # Capital letters first or only, marks around them, and no more than two letters with accents in a row.
 _WESTERN_WORD = re.compile(
-    rf"(?!.*[^\x00-\x7f{_MARKS}]{{3}})[\u00ab\u00a1\u00b0\u00bf\u2013\u2014\u2018\u201c]*(?:[{_UPPER}]?[{_LOWER}]+|[{_UPPER}]+|[0-9]+)?(?:[{_MARKS}]+[{_LOWER}]*)*"
+    rf"(?!.*[^\x00-\x7f{_MARKS}]{{3}})[\u00ab\u00a1\u00b0\u00bf\u2013\u2014\u2018\u201c]*+(?:[{_UPPER}]?[{_LOWER}]+|[{_UPPER}]+|[0-9]+)?(?:[{_MARKS}][{_MARKS}{_LOWER}]*)?"
 )
 _LINE_END = re.compile(r"\r\n|\r|\n")
 SHEET_TAGS = frozenset({"multiple views", "reference sheet"})  # G2.12
