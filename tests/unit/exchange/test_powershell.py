@@ -38,11 +38,13 @@ def read_words(name: str, text: str, folder: Path) -> tuple[list[list[str]], dic
         ("$S = '1'; & { $S = '2' }; . { $S += '3' }", "13"),
         ("$S = 'a'; if (Test-Path x) { $S = 'b'; exit }", "a"),
         ('. .\\set.ps1; & $PSScriptRoot\\set.ps1; $S = "$S$D"', "8"),
+        ('. .\\c.ps1; $S = "$S$D"', "8"),
         ("function f { if (1) { return 'y' }\n$script:S = 'z' }\nif (Test-Path x) { $S = f }", "y"),
     ],
 )  # fmt: skip
 def test_powershell(text: str, word: str, tmp_path: Path) -> None:
     (tmp_path / "set.ps1").write_text("$D = 8\n", "utf-8")
+    (tmp_path / "c.ps1").write_text("$D = 8\nreturn\n$D = 9\n", "utf-8")
     words, _ = read_words("a.ps1", f"$S = ''\n{text}\n{TRAIN} \"$S\"\n", tmp_path)
     assert words == [[word]]
 

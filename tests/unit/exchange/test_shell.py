@@ -383,15 +383,35 @@ def test_a_script_is_expected_to_find_what_it_needs(name: str, text: str, tmp_pa
         ("a.bat", "for /l %%i in (1,1,9000000) do set A=%%i\n"),
         ("a.bat", "set A=xy\n" + "set A=%A%%A%\n" * 30),
         ("a.bat", "set " + "x " * 70_000 + "\n"),
+        ("a.sh", f"x={'a' * 4000}\nfor i in {{1..9000}}; do : ${{x##*b}}; done\n"),
+        ("a.sh", f"x={'a' * 30_000}\nfor i in {{1..9000}}; do [[ $i$x = *$i$x* ]]; done\n"),
+        ("a.sh", 'for i in {1..6000}; do foo "for j in {1..9000}; do : x.py; done"; done\n'),
+        ("a.sh", f'x="{"a " * 12_000}"\nfor i in {{1..9000}}; do printf -v y %s $x; done\n'),
+        ("a.sh", ": {1..9999}" + '""' * 100_000 + "\n"),
+        ("a.sh", f"for i in {{1..9000}}; do echo a | tr '{'!-~' * 50}' a; done\n"),
+        ("a.sh", "for i in {1..9000}; do : < big.txt; done\n"),
+        ("a.sh", "while read l; do :; done < big.txt\n"),
+        ("a.sh", f"set -- {'a ' * 30_000}\nfor i in {{1..9000}}; do : {'$# ' * 100}; done\n"),
+        ("a.sh", "for i in {1..9000}; do if foo; then :; else\n" + "A=1\n" * 20_000 + "fi; done\n"),
+        ("a.bat", "for /l %%i in (1,1,6000) do call :a\nexit /b\n:a\n" + "\n" * 19_000),
+        ("a.bat", 'for /l %%i in (1,1,6000) do foo "for /l %%j in (1,1,9000) do set a=x.py"\n'),
+        ("a.ps1", "foreach ($i in 1..6000) { foo \"foreach (`$j in 1..9000) { `$x = 'x.py' }\" }\n"),
     ],
 )
 def test_what_grows_without_end_is_refused(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "big.txt").write_text("x\n" * 2_000_000, "utf-8")
     with pytest.raises(RecipeError):
         read(tmp_path, f"{text}{LAUNCH}1\n", name)
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("a.ps1", "echo a && " * 3000), ("a.sh", "echo a && " * 3000), ("a.ps1", "[int]" * 40 + "\n")]
+    ("name", "text"),
+    [
+        ("a.ps1", "echo a && " * 3000),
+        ("a.sh", "echo a && " * 3000),
+        ("a.ps1", "[int]" * 40 + "\n"),
+        ("a.ps1", "# a comment\n" * 20_000),
+    ],
 )
 def test_what_only_goes_on_is_read(name: str, text: str, tmp_path: Path) -> None:
     assert read(tmp_path, f"{text}{LAUNCH}1\n", name).options["seed"].value == 1

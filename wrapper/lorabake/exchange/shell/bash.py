@@ -24,6 +24,7 @@ from lorabake.exchange.shell.bash_syntax import (
 )
 from lorabake.exchange.shell.bash_values import Expander
 from lorabake.exchange.shell.bash_words import Word, get_text
+from lorabake.exchange.shell.budget import Budget
 from lorabake.exchange.shell.script import JUMPS, Loop, Node, ReadFile, Runner, Status, Step, Value
 from lorabake.exchange.shell.sums import negate
 
@@ -33,10 +34,12 @@ _SHELLS = ("bash", "sh", "zsh", "/bin/bash", "/bin/sh", "/usr/bin/bash")
 _FOUND_ELSEWHERE = re.compile(r"(?:activate|\.bashrc|\.profile|conda\.sh|profile)$")
 
 
-def read_bash_commands(text: str, variables: Mapping[str, Value], read_file: ReadFile, *, expects: bool) -> Runner:
+def read_bash_commands(
+    text: str, variables: Mapping[str, Value], read_file: ReadFile, budget: Budget, *, expects: bool
+) -> Runner:
     """Every command in a branch that is taken. Functions are run where they are called."""
     parser = Parser(text)
-    script = _Bash(variables, read_file)
+    script = _Bash(variables, read_file, budget)
     script.expects = expects
     script.run(parser.parse())
     script.unclosed = parser.unclosed
@@ -46,8 +49,8 @@ def read_bash_commands(text: str, variables: Mapping[str, Value], read_file: Rea
 class _Bash(Expander):
     """``input`` is what goes into a command; None where only a shell knows it."""
 
-    def __init__(self, variables: Mapping[str, Value], read_file: ReadFile) -> None:
-        super().__init__(variables, read_file)
+    def __init__(self, variables: Mapping[str, Value], read_file: ReadFile, budget: Budget) -> None:
+        super().__init__(variables, read_file, budget)
         self.input: str | None = None
         self.returned: Status = "expected"
 
@@ -112,7 +115,7 @@ class _Bash(Expander):
         """Run commands that are a text; in the report they are in the line that has it."""
         with self.calling():
             before, self.inside = self.inside, line
-            self.count(text)
+            self.spend(4 * len(text))
             self.run(Parser(text).parse())
             self.inside = before
 
@@ -161,7 +164,9 @@ class _Bash(Expander):
             return "expected"
         words[0] = words[0].lstrip("!%") or words[0]  # of a notebook
         function = self.find_function(words[0])
-        name, rest = words[0], words[1:]
+        name, rest, size = words[0], words[1:], len(self.input or "")
+        self.spend(50 * len(rest) + (size if name in {"tr", "cut"} else size // 256))
+        self.spend(16 * sum(map(len, rest)) if name in {"tr", "cut", "[", "test"} else 0)
         if function is not None:
             self.returned = "expected"
             status = self.call(function, {"@": rest})
@@ -266,6 +271,7 @@ class _Bash(Expander):
             return "expected"
         if not text:
             return False
+        self.spend(len(text) // 256)
         first, _, self.input = text.partition("\n")
         items = self.cut_fields(first)
         if any(word.startswith("-") and "a" in word for word in words):

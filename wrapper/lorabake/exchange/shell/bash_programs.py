@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 from lorabake.exchange.convert import to_number
-from lorabake.exchange.shell.script import MAX_STEPS, check_size, refuse_size
+from lorabake.exchange.shell.budget import MAX_STEPS, check_size, refuse_size
 from lorabake.exchange.shell.sums import compute, join_both, join_either, negate
 
 _FORMAT = re.compile(r"%(%|(-?)(0?)(\d{0,3})(?:\.(\d{1,2}))?([sdifg]))|\\(.)|[^%\\]+|.", re.DOTALL)
@@ -55,20 +55,21 @@ def show_output(words: Sequence[str], given: str | None) -> str | None:  # noqa:
 
 def format_text(text: str, values: Sequence[str]) -> str | None:
     """As printf does, again and again for more values than the text has places for."""
-    parts, free = list[str](), list(values)
+    parts, size, free = list[str](), 0, list(reversed(values))
     pieces = list(_FORMAT.finditer(text))
     while True:
-        before = len(free)
+        before, shown_before = len(free), len(parts)
         for piece in pieces:
             if piece[7] is not None:
                 parts.append(_ESCAPES.get(piece[7], piece[7] if piece[7] in "\\'\"" else piece[0]))
             elif piece[6] is None:
                 parts.append("%" if piece[1] else piece[0])
-            elif (shown := _format_value(piece, free.pop(0) if free else "")) is not None:
+            elif (shown := _format_value(piece, free.pop() if free else "")) is not None:
                 parts.append(shown)
             else:
                 return None
-        check_size(sum(map(len, parts)))
+        size += sum(map(len, parts[shown_before:]))
+        check_size(size)
         if not free or len(free) == before:
             return "".join(parts)
 

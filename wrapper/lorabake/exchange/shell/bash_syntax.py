@@ -8,19 +8,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lorabake.exchange.shell.bash_words import Part, Word, WordParser, get_text, show_word
-from lorabake.exchange.shell.script import (
-    MAX_STEPS,
-    Block,
-    Branch,
-    Chain,
-    Choice,
-    Function,
-    Loop,
-    Node,
-    Step,
-    While,
-    refuse_size,
-)
+from lorabake.exchange.shell.budget import MAX_STEPS, refuse_size
+from lorabake.exchange.shell.script import Block, Branch, Chain, Choice, Function, Loop, Node, Step, While
 
 DECLARING = ("export", "local", "readonly", "declare", "typeset")
 READING = ("read", "unset", "mapfile", "readarray", "let")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import translate
 
 from lorabake.exchange.convert import to_number
 from lorabake.exchange.shell.bash_syntax import Assignment, Parser
 from lorabake.exchange.shell.bash_words import Part, Word
-from lorabake.exchange.shell.script import MAX_STEPS, ReadFile, Runner, Value, check_size, refuse_size
+from lorabake.exchange.shell.budget import MAX_STEPS, Budget, check_size, refuse_size
+from lorabake.exchange.shell.script import ReadFile, Runner, Value
 from lorabake.exchange.shell.sums import compute
 
 _VARIABLE = re.compile(r"(?P<mark>[#!]?)(?P<name>\w+|[@*#?$!-])(?:\[(?P<index>[^\]]*)\])?(?P<rest>.*)", re.DOTALL)
@@ -29,8 +30,8 @@ class Expander(Runner):
     """``tables`` are the arrays whose items have names: each item is a variable such as name[key]. ``outputs`` are what
     the commands print that are being read, and how many doubts were open before."""
 
-    def __init__(self, variables: Mapping[str, Value], read_file: ReadFile) -> None:
-        super().__init__({"@": [ARGUMENTS], "PWD": ".", **variables}, read_file)
+    def __init__(self, variables: Mapping[str, Value], read_file: ReadFile, budget: Budget) -> None:
+        super().__init__({"@": [ARGUMENTS], "PWD": ".", **variables}, read_file, budget)
         self.tables = set[str]()
         self.output: tuple[list[str | None], int] | None = None
         self.inside: int | None = None  # the line of the command whose text is run
@@ -49,7 +50,7 @@ class Expander(Runner):
         """Words with the values of their variables; an unknown one stays as it is written."""
         found, size = list[str](), 0
         for word in words:
-            for each in _expand_braces(word) if split else [word]:
+            for each in _expand_braces(word, self.spend) if split else [word]:
                 fields = list(self._split(each)) if split else [self.fill(each)]
                 found += fields
                 size += sum(map(len, fields)) + len(fields)
@@ -61,6 +62,7 @@ class Expander(Runner):
         current: str | None = None
         for number, part in enumerate(self._list_parts(word)):
             value = self._evaluate(part, first=number == 0)
+            self.count(value)
             if part.quoted or part.kind == "text" or (value is part.written and part.kind != "blank"):
                 items = value if isinstance(value, list) else [value]
                 current = None if not items and not current else current
@@ -96,6 +98,7 @@ class Expander(Runner):
         parts, size = list[str](), 0
         for number, part in enumerate(self._list_parts(word)):
             value = self._evaluate(part, first=number == 0 and (assigned or not part.quoted))
+            self.count(value)
             parts.append(self._join(value) if isinstance(value, list) else value)
             size += len(parts[-1])
             check_size(size)
@@ -108,14 +111,17 @@ class Expander(Runner):
     def fill_pattern(self, word: Word, special: str = "*?[") -> str:
         """A word as a pattern, in which signs within quotes are only themselves."""
         signs = re.compile(f"[{re.escape(special)}]")
-        return "".join(
+        pattern = "".join(
             signs.sub(lambda sign: f"[{sign[0]}]", self.fill((part,))) if part.quoted else self.fill((part,))
             for part in word
         )
+        self.spend(16 * len(pattern))
+        return pattern
 
     def _list_parts(self, word: Word) -> Iterator[Part]:
         """Of a word, with the words after :- in place of a variable that has no value."""
         for part in word:
+            self.spend(20)
             found = _VARIABLE.fullmatch(part.value) if part.kind == "variable" else None
             default = _DEFAULT.fullmatch(found["rest"]) if found is not None and found["mark"] != "#" else None
             text = None if found is None or default is None else self._find_default(found, default, part)
@@ -123,7 +129,7 @@ class Expander(Runner):
                 yield part
             else:
                 yield from [Part("text", "", quoted=True)] if part.quoted else []
-                yield from self._list_parts(Parser(text).read_default(quoted=part.quoted))
+                yield from self._list_parts(self._parse(text, quoted=part.quoted))
 
     def _find_default(self, found: re.Match[str], default: re.Match[str], part: Part) -> str | None:
         """The text that is used in place of a variable; None where its value is."""
@@ -139,7 +145,7 @@ class Expander(Runner):
             known = self.doubts.setdefault(self.unread, [])
             known += [name] if name not in known else []
         if default[2] == "=":
-            self.set_variable(name, self.fill(Parser(default[3]).read_default(quoted=part.quoted)))
+            self.set_variable(name, self.fill(self._parse(default[3], quoted=part.quoted)))
         return default[3]
 
     def _evaluate(self, part: Part, *, first: bool) -> Value:
@@ -177,9 +183,11 @@ class Expander(Runner):
         if name.isdigit() and name != "0":
             given = self.variables.get("@", [])
             items = given[: int(name)] if isinstance(given, list) else []
+            self.spend(len(items) // 4)
             return None if ARGUMENTS in items or len(items) < int(name) else items[-1]
         if name in {"#", "*"}:
             given = self.variables.get("@", [])
+            self.spend(len(given) // 4)
             if name == "*":
                 return given if not part.quoted else self._join(list(given))
             return None if ARGUMENTS in given else str(len(given))
@@ -201,7 +209,11 @@ class Expander(Runner):
         return value
 
     def fill_text(self, text: str) -> str:
-        return self.fill(Parser(text).read_default(quoted=True))
+        return self.fill(self._parse(text, quoted=True))
+
+    def _parse(self, text: str, *, quoted: bool) -> Word:
+        self.spend(50 + 4 * len(text))
+        return Parser(text).read_default(quoted=quoted)
 
     def _read_variable(self, part: Part) -> Value:  # noqa: PLR0911 - one for each kind
         found = _VARIABLE.fullmatch(part.value)
@@ -237,6 +249,7 @@ class Expander(Runner):
 
     def _change(self, value: str, rest: str) -> str | None:  # noqa: C901, PLR0911 - one for each kind
         """What is left of a value after %, # or /, or of its letters; None for anything else."""
+        self.spend(20 + len(value))
         if rest in _CASES:
             return _CASES[rest](value)
         if rest in {"^", ","}:
@@ -246,10 +259,13 @@ class Expander(Runner):
         if cut := _CUT.fullmatch(rest):
             pattern = re.compile(translate(self.fill_text(cut[2].replace("'", ""))))
             sizes = list(range(min(len(value), 4096) + 1))[:: -1 if len(cut[1]) == 2 else 1]
-            if cut[1][0] == "#":
-                return next((value[size:] for size in sizes if pattern.match(value[:size])), value)
-            starts = (len(value) - size for size in sizes)
-            return next((value[:start] for start in starts if pattern.match(value[start:])), value)
+            for size in sizes:
+                self.spend(4 + size // 16)
+                at = size if cut[1][0] == "#" else len(value) - size
+                one, two = value[:at], value[at:]
+                if pattern.match(one if cut[1][0] == "#" else two):
+                    return two if cut[1][0] == "#" else one
+            return value
         if (replaced := _REPLACED.fullmatch(rest)) is None:
             return None
         old, new = (self.fill_text(re.sub(r"\\(.)", r"\1", text)) for text in (replaced[2], replaced[3] or ""))
@@ -319,11 +335,12 @@ def _is_pattern(text: str) -> bool:
     return re.search(r"[*?\[]", text) is not None
 
 
-def _expand_braces(word: Word) -> Iterator[Word]:
+def _expand_braces(word: Word, spend: Callable[[int], None]) -> Iterator[Word]:
     """One word for each of what is between { and }."""
     waiting, count = [word], 0
     while waiting:
-        word = waiting.pop(0)
+        word = waiting.pop()
+        spend(sum(len(part.value) + 2 for part in word))
         texts = [part.value if part.kind == "text" and not part.quoted else "" for part in word]
         at, found = next(((at, found) for at, text in enumerate(texts) if (found := _BRACES.search(text))), (0, None))
         if found is None:
@@ -335,7 +352,8 @@ def _expand_braces(word: Word) -> Iterator[Word]:
             refuse_size()
         text = word[at].value
         texts = [f"{text[: found.start()]}{item}{text[found.end() :]}" for item in items]
-        waiting = [(*word[:at], word[at]._replace(value=each), *word[at + 1 :]) for each in texts] + waiting
+        spend(len(texts) * len(word) // 8)
+        waiting += [(*word[:at], word[at]._replace(value=each), *word[at + 1 :]) for each in reversed(texts)]
 
 
 def _count_up(found: re.Match[str]) -> list[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Literal, NamedTuple
 
-from lorabake.exchange.shell.script import Scanner, refuse_size
+from lorabake.exchange.shell.budget import refuse_size
+from lorabake.exchange.shell.script import Scanner
 
 _MAX_OUTPUT = 20_000  # characters of a $(...)
 _MAX_SCANNED = 4 << 20

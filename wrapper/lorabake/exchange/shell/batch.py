@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lorabake.exchange.convert import to_number
+from lorabake.exchange.shell.budget import MAX_STEPS, Budget, check_script, check_size, refuse_size
 from lorabake.exchange.shell.script import (
-    MAX_KIB,
-    MAX_STEPS,
     Block,
     Branch,
     Chain,
@@ -23,11 +22,8 @@ from lorabake.exchange.shell.script import (
     Status,
     Step,
     Value,
-    check_script,
-    check_size,
     expand,
     list_scripts_of,
-    refuse_size,
     split_words,
 )
 from lorabake.exchange.shell.sums import compute, negate
@@ -58,9 +54,11 @@ _SUM = re.compile(r"\s*(\w+)\s*([-+*/%]?)=(.*)", re.DOTALL)
 _ORDERS = {"==": (0,), "equ": (0,), "neq": (-1, 1), "lss": (-1,), "leq": (-1, 0), "gtr": (1,), "geq": (0, 1)}
 
 
-def read_batch_commands(text: str, variables: Mapping[str, Value], read_file: ReadFile, *, expects: bool) -> Runner:
+def read_batch_commands(
+    text: str, variables: Mapping[str, Value], read_file: ReadFile, budget: Budget, *, expects: bool
+) -> Runner:
     """Every command in a branch that is taken. goto and call go to labels of the file."""
-    script = _Batch(text, {name.upper(): value for name, value in variables.items()}, read_file)
+    script = _Batch(text, {name.upper(): value for name, value in variables.items()}, read_file, budget)
     script.expects = expects
     script.follow(0)
     return script
@@ -194,8 +192,8 @@ class _Parser(Scanner):
 class _Batch(Runner):
     """``goal`` is the label that goto goes to."""
 
-    def __init__(self, text: str, variables: Mapping[str, Value], read_file: ReadFile) -> None:
-        super().__init__(variables, read_file)
+    def __init__(self, text: str, variables: Mapping[str, Value], read_file: ReadFile, budget: Budget) -> None:
+        super().__init__(variables, read_file, budget)
         self._open_file(text)
         self.parser = _Parser(self._get_line)
         self.next: int = 0
@@ -205,7 +203,7 @@ class _Batch(Runner):
 
     def _open_file(self, text: str) -> None:
         check_script(text)
-        self.count(text[: MAX_KIB << 10])
+        self.spend(len(text) + 20 * text.count("\n"))
         self.lines: list[tuple[int, str]] = _join_lines(text)
         labels = [(re.match(r"\s*:\s*([^\s:&|()]+)", line), at) for at, (_, line) in enumerate(self.lines)]
         self.labels: dict[str, int] = {label[1].lower(): at for label, at in reversed(labels) if label is not None}
@@ -229,6 +227,7 @@ class _Batch(Runner):
         if self.next >= len(self.lines):
             return None
         line, text = self.lines[self.next]
+        self.spend(50)
         self.next += 1
         text = expand(_PERCENT, self._fill_percent, text)
         self.count(text)
@@ -270,6 +269,7 @@ class _Batch(Runner):
             value = self.variables.get(f"%%{each['name']}")
             return each[0] if not isinstance(value, str) else value.strip('"') if each["plain"] else value
 
+        self.spend(20)
         text = expand(_OF_LOOP, fill_loop, text)
         text = expand(_DELAYED, self._look_up, text) if self.delayed else text
         self.count(text)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from lorabake.exchange.convert import to_number
+from lorabake.exchange.shell.budget import Budget, check_size, get_size
 from lorabake.exchange.shell.powershell_operators import (
     Plain,
     Unknown,
@@ -32,7 +33,6 @@ from lorabake.exchange.shell.powershell_syntax import (
 from lorabake.exchange.shell.powershell_values import COMMA, Expression, Member
 from lorabake.exchange.shell.script import (
     JUMPS,
-    MAX_STEPS,
     Function,
     Loop,
     Node,
@@ -41,9 +41,6 @@ from lorabake.exchange.shell.script import (
     Status,
     Step,
     Value,
-    add_size,
-    check_size,
-    refuse_size,
     split_words,
 )
 from lorabake.exchange.shell.sums import join_both, join_either, negate
@@ -64,10 +61,12 @@ _SILENT = ("write-host", "write-warning", "write-verbose", "write-error", "out-n
 
 
 def read_powershell_commands(
-    text: str, variables: Mapping[str, Value], read_file: ReadFile, *, expects: bool
+    text: str, variables: Mapping[str, Value], read_file: ReadFile, budget: Budget, *, expects: bool
 ) -> Runner:
     """Every command in a branch that is taken. Functions are run where they are called."""
-    script = _PowerShell({"psscriptroot": ".", **{name.lower(): value for name, value in variables.items()}}, read_file)
+    script = _PowerShell(
+        {"psscriptroot": ".", **{name.lower(): value for name, value in variables.items()}}, read_file, budget
+    )
     script.expects = expects
     nodes, script.unclosed = script.parse(text)
     script.run(nodes)
@@ -78,16 +77,15 @@ class _PowerShell(Runner):
     """``assigned`` are the variables that the script sets anywhere: before that, they are empty. ``tables`` are those
     with keys: each is a variable such as name.key. ``output`` is what the statements of a value return."""
 
-    def __init__(self, variables: Mapping[str, Value], read_file: ReadFile) -> None:
-        super().__init__(variables, read_file)
+    def __init__(self, variables: Mapping[str, Value], read_file: ReadFile, budget: Budget) -> None:
+        super().__init__(variables, read_file, budget)
         self.tables = set[str]()
         self.assigned = set[str]()
-        self.evaluated = 0
         self.output: list[Value] | None = None
 
     def parse(self, text: str) -> tuple[list[Node], int | None]:
         """Its statements, and the line of a block without an end."""
-        self.count(text)
+        self.spend(4 * len(text))
         parser = Parser(text)
         nodes = parser.parse()
         self.assigned |= parser.assigned
@@ -193,7 +191,8 @@ class _PowerShell(Runner):
         body, _ = self.parse(text)
         with self.calling():
             if is_sourced:
-                self.run(body)
+                with self._entering():
+                    self.run(body)
             else:
                 self._call(Function("", list_parameters(body), body), words)
 
@@ -245,9 +244,7 @@ class _PowerShell(Runner):
         return " ".join(value) if isinstance(value, list) else value
 
     def evaluate(self, expression: Expression) -> Value:  # noqa: C901, PLR0911, PLR0912 - one for each kind
-        self.evaluated += 1
-        if self.evaluated > 10 * MAX_STEPS:
-            refuse_size()
+        self.spend(40)
         match expression.kind:
             case "text" | "bare":
                 return str(expression.value)
@@ -301,7 +298,7 @@ class _PowerShell(Runner):
         found, size = list[str](), 0
         for value in values:
             found += value if isinstance(value, list) else [value]
-            size = add_size(size, value)
+            size += get_size(value)
             check_size(size)
         return found
 

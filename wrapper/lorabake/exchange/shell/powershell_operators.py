@@ -6,7 +6,8 @@ import math
 from fnmatch import fnmatchcase
 
 from lorabake.exchange.convert import to_number
-from lorabake.exchange.shell.script import MAX_STEPS, Value, check_size, refuse_size
+from lorabake.exchange.shell.budget import MAX_STEPS, check_size, refuse_size
+from lorabake.exchange.shell.script import Value
 
 _ORDERS = {"eq": (0,), "ne": (-1, 1), "gt": (1,), "lt": (-1,), "ge": (0, 1), "le": (-1, 0)}
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from lorabake.exchange.shell.budget import MAX_STEPS, check_size, refuse_size
 from lorabake.exchange.shell.powershell_values import (
     BARE,
     COMMA,
@@ -17,7 +18,6 @@ from lorabake.exchange.shell.powershell_values import (
     UnclosedError,
 )
 from lorabake.exchange.shell.script import (
-    MAX_STEPS,
     Block,
     Branch,
     Chain,
@@ -27,9 +27,7 @@ from lorabake.exchange.shell.script import (
     Node,
     Step,
     While,
-    check_size,
     list_scripts_of,
-    refuse_size,
 )
 
 # A line that starts with an option continues the one above, as in documents that leave the sign for it out.

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, NoReturn
 
-from lorabake.exchange.shell.script import Node, Scanner, Step, check_size
+from lorabake.exchange.shell.budget import check_size
+from lorabake.exchange.shell.script import Node, Scanner, Step
 
 _BLANK = re.compile(r"(?:[ \t\r\f\v\u3000]|`[ \t]*\r?\n|(?<![^\s;{}()|])\#[^\n]*)+")
 _VARIABLE = re.compile(r"\$(?:(?:(env:)|\w+:(?=\w))?(\w+)|\{(env:)?([^{}\n]{1,100})\}|([?^$]))", re.IGNORECASE)

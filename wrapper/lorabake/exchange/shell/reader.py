@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import NamedTuple, Protocol, cast
 
 from lorabake.errors import RecipeError
@@ -15,8 +14,9 @@ from lorabake.exchange.foreign import ForeignConfig, Given, Source
 from lorabake.exchange.sd_toml import find_named_file, parse_content, read_if_found, read_sections, with_dataset_file
 from lorabake.exchange.shell.bash import read_bash_commands
 from lorabake.exchange.shell.batch import read_batch_commands
+from lorabake.exchange.shell.budget import Budget, refuse_size
 from lorabake.exchange.shell.powershell import read_powershell_commands
-from lorabake.exchange.shell.script import ReadFile, Runner, Value, refuse_size
+from lorabake.exchange.shell.script import ReadFile, Runner, Value
 from lorabake.recipe.foreign import decode_text
 from lorabake.util.files import TOML_LIMIT, read_bytes
 from lorabake_schemas.families.registry import list_scripts
@@ -49,7 +49,7 @@ _NOT_COMPUTED = msg("only a shell can tell what this becomes")
 
 class ReadText(Protocol):
     def __call__(
-        self, text: str, variables: Mapping[str, Value], read_file: ReadFile, /, *, expects: bool
+        self, text: str, variables: Mapping[str, Value], read_file: ReadFile, budget: Budget, /, *, expects: bool
     ) -> Runner: ...
 
 
@@ -93,7 +93,7 @@ def read_launches(source: Source) -> tuple[Runner, list[Launch]]:
     read = _find_dialect(text, source.path.suffix.lower())
     environment: dict[str, Value] = {"HOME": source.home} if source.home else {}
     for expects in (True, False):  # where a doubt is in the way of any training, it is taken the other way
-        script = _follow(read, text, environment, lambda name: _read_script(name, source), expects=expects)
+        script = _follow(read, text, environment, lambda name: _read_script(name, source), Budget(), expects=expects)
         launches = list(_list_launches(script, read, _MAX_NESTED))
         if launches or not script.doubts:
             break
@@ -138,17 +138,22 @@ def _find_dialect(text: str, suffix: str) -> ReadText:
     )
 
 
-def _follow(read: ReadText, text: str, variables: Mapping[str, Value], read_file: ReadFile, *, expects: bool) -> Runner:
+def _follow(
+    read: ReadText, text: str, variables: Mapping[str, Value], read_file: ReadFile, budget: Budget, *, expects: bool
+) -> Runner:
     """Raises RecipeError where too much is in one another, in a text or when its functions call one another."""
     try:
-        return read(text, variables, read_file, expects=expects)
+        return read(text, variables, read_file, budget, expects=expects)
     except RecursionError:
         refuse_size()
 
 
+def _follow_inside(script: Runner, read: ReadText, text: str) -> Runner:
+    return _follow(read, text, script.variables, script.read_file, script.budget, expects=script.expects)
+
+
 def _list_launches(script: Runner, read: ReadText, depth: int) -> Iterator[Launch]:
     """Of the commands, and of those that are an argument of another one, as of ``bash -c``."""
-    follow = partial(_follow, read, variables=script.variables, read_file=script.read_file, expects=script.expects)
     for line, words in script.commands:
         if not words or words[0].lower() in _PRINTING:
             continue
@@ -157,7 +162,7 @@ def _list_launches(script: Runner, read: ReadText, depth: int) -> Iterator[Launc
             continue
         for word in words if depth else ():
             if " " in word.strip() and _SCRIPT.search(word):
-                inner = _list_launches(follow(word), read, depth - 1)
+                inner = _list_launches(_follow_inside(script, read, word), read, depth - 1)
                 yield from (launch._replace(line=line) for launch in inner)
 
 

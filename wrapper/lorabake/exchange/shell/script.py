@@ -8,17 +8,12 @@ from bisect import bisect_right
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, NoReturn
+from typing import Any, Literal, NamedTuple
 
-from lorabake.errors import RecipeError
-from lorabake_schemas.messages import msg
+from lorabake.exchange.shell.budget import MAX_STEPS, Budget, check_script, check_size, get_size, refuse_size
 
-MAX_KIB = 64  # of a statement or a value, in 1024 characters
 MAX_DEPTH = 60  # of blocks in one another
 _MAX_CALLS = 16  # of functions that call one another, and of texts that are run
-_MAX_SCRIPT = 1 << 20  # characters
-_MAX_SET = 8 << 20  # characters of everything that is set and run
-MAX_STEPS = 20_000
 JUMPS = ("break", "continue")
 
 Value = str | list[str]
@@ -158,10 +153,13 @@ class Runner(ABC):
 
     expects = True  # of a condition without an answer, that it holds where that is usual
 
-    def __init__(self, variables: Mapping[str, Value], read_file: ReadFile) -> None:
+    def __init__(self, variables: Mapping[str, Value], read_file: ReadFile, budget: Budget) -> None:
+        self.budget = budget
+        self.spend = budget.spend
+        self.spend(len(variables))
         self.variables: dict[str, Value] = dict(variables)
         self.unknown = set[str]()
-        self.read_file = read_file
+        self._read_file = read_file
         self.commands: list[Command] = []
         self.doubts: dict[str, list[str]] = {}
         self.written: dict[str, str] = {}
@@ -174,7 +172,7 @@ class Runner(ABC):
         self._open: list[str] = []
         self._loops: list[tuple[str, int]] = []  # the variable of each, and how many doubts were open before it
         self._levels = 0
-        self._size = self._steps = self._calls = 0
+        self._calls = 0
 
     @abstractmethod
     def run_step(self, step: Step) -> Status: ...
@@ -193,9 +191,7 @@ class Runner(ABC):
         for node in nodes:
             if self.stopped:
                 break
-            self._steps += 1
-            if self._steps > MAX_STEPS:
-                refuse_size()
+            self.budget.take_step()
             status = self.run_node(node)
         return status
 
@@ -335,11 +331,13 @@ class Runner(ABC):
         for doubt in self._open:
             for name in names:
                 known = self.doubts.setdefault(doubt, [])
+                self.spend(1 + len(known) // 16)
                 if name not in known:
                     known.append(name)
 
     def _note_all(self, nodes: Nodes) -> None:
         for node in nodes:
+            self.spend(10)
             match node:
                 case Step(names=names):
                     self.note(names)
@@ -449,7 +447,13 @@ class Runner(ABC):
         self.commands.append(Command(line, words))
 
     def count(self, value: Value) -> None:
-        self._size = add_size(self._size, value)
+        self.spend(get_size(value))
+
+    def read_file(self, name: str) -> str | None:
+        """Of a file that the script names: its text, None where it is not here."""
+        text = self._read_file(name)
+        self.spend(1000 + len(text or "") // 16)
+        return text
 
 
 def expand(pattern: re.Pattern[str], fill: Callable[[re.Match[str]], str], text: str) -> str:
@@ -472,30 +476,3 @@ def split_words(text: str) -> list[str]:
 def list_scripts_of(words: Iterable[str]) -> list[str]:
     """The names of the Python scripts in a command."""
     return [name for word in words if (name := re.split(r"[\\/]", word)[-1]).endswith(".py")]
-
-
-def add_size(before: int, value: Value) -> int:
-    """The characters of everything so far. Raises RecipeError above that of a value, or of all together."""
-    size = len(value) if isinstance(value, str) else sum(map(len, value)) + len(value)
-    check_size(size)
-    if before + size > _MAX_SET:
-        refuse_size()
-    return before + size
-
-
-def check_size(size: int) -> None:
-    """Raises RecipeError above the size of a value."""
-    if size > MAX_KIB << 10:
-        refuse_size()
-
-
-def check_script(text: str) -> None:
-    """Raises RecipeError above the size of a script."""
-    if len(text) > _MAX_SCRIPT:
-        refuse_size()
-
-
-def refuse_size() -> NoReturn:
-    """Raises RecipeError."""
-    said = msg("the script is too long, or makes a value of more than {size} KB", size=MAX_KIB)
-    raise RecipeError(said, hint=msg("write the training command with its values into a file, and import that"))
