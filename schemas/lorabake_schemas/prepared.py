@@ -22,8 +22,8 @@ PreparedStep = Literal[
 ]  # fmt: skip
 # Why a file of the dataset is not in the new folder.
 LeftOutReason = Literal[
-    "unreadable", "duplicate", "cropped", "empty-caption", "unused-caption", "unread-caption", "unused-mask",
-    "conditioning", "cache", "hidden", "subfolder", "unlisted",
+    "unreadable", "duplicate", "cropped", "empty-caption", "wordless-caption", "unused-caption", "unread-caption",
+    "unused-mask", "conditioning", "cache", "hidden", "subfolder", "unlisted",
 ]  # fmt: skip
 
 

@@ -89,6 +89,15 @@ def test_a_clean_set_is_copied_byte_for_byte(project: Path, tmp_path: Path) -> N
     assert {path.name for path in (tmp_path / "clean").iterdir()} == {"pictures", "prepared.json", "recipe.toml"}
 
 
+def test_captions_without_words_stay_behind(project: Path, tmp_path: Path) -> None:
+    caption = min((project / "pictures").glob("*.txt"))
+    caption.write_text("0 0.5 0.5 0.1 0.2", "utf-8")
+    found = report(project)
+    assert reasons(found)["wordless-caption"] == 1
+    assert found["images"] == 8
+    assert not (tmp_path / "clean" / "pictures" / caption.name).exists()
+
+
 def test_a_dry_run_writes_nothing(project: Path, tmp_path: Path) -> None:
     found = report(project, "--dry-run")
     assert found["dry_run"]
@@ -393,9 +402,9 @@ def test_captions_that_no_text_can_be_read_from_are_named(project: Path, tmp_pat
     assert done.exit_code == 1
     found = json.loads(done.stdout)
     left = [Path(file["source"]).name for file in found["left_out"] if file["reason"] == "unreadable"]
-    assert sorted(left) == ["01.txt", "04.txt", "05.txt"]
+    assert sorted(left) == ["00.txt", "01.txt", "04.txt", "05.txt"]
     guessed = next(each for each in found["steps"] if each["step"] == "encoding-guessed")
-    assert [Path(source).name for source in guessed["sources"]] == ["00.txt", "02.txt"]
+    assert [Path(source).name for source in guessed["sources"]] == ["02.txt"]
     assert steps(found)["invalid-characters"] == 1
     assert (tmp_path / "clean" / "pictures" / "02.txt").read_text("utf-8") == f"{tags}赤い髪"
     assert (tmp_path / "clean" / "pictures" / "03.txt").read_text("utf-8") == f"{tags}ab"

@@ -102,7 +102,10 @@ class RuleHit(NamedTuple):
     paste: tuple[str, ...] = ()
 
 
-def or_in_copy(fix: Message, command: str = "lorabake prepare RECIPE --to FOLDER") -> Message:
+PREPARE_COMMAND = "lorabake prepare RECIPE --to FOLDER"
+
+
+def or_in_copy(fix: Message, command: str = PREPARE_COMMAND) -> Message:
     """What to do about a fault that a clean copy of the images does not have."""
     return msg("{fix}; or do it in a copy: `{command}`", fix=fix, command=command)
 

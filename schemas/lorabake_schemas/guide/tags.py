@@ -55,6 +55,11 @@ def get_caption_style(part: Part, recipe: Recipe) -> CaptionStyle:
     )
 
 
+def has_words(text: str) -> bool:
+    """False for what no caption has alone: numbers, such as a detector's boxes, and punctuation."""
+    return any(map(str.isalpha, text))
+
+
 def normalize_tag(piece: str) -> str:
     """One spelling for one tag, to compare by: small letters, spaces for underscores, no escaping backslashes."""
     spaced = " ".join(piece.replace("_", " ").replace("\\", "").split()).casefold()

@@ -157,7 +157,7 @@ def test_what_trains_without_a_caption_is_token_and_class() -> None:
 
 @pytest.mark.parametrize("problem", [each for each in P if each is not MISSING])
 def test_the_fix_of_what_a_copy_repairs_names_prepare(problem: CaptionProblem) -> None:
-    repaired = problem not in {P.UNREADABLE, P.TOO_LARGE, P.SPACES, P.NO_WORDS}
+    repaired = problem not in {P.UNREADABLE, P.NOT_UTF8, P.TOO_LARGE, P.SPACES, P.NO_WORDS}
     (found,) = spoken("S12", at(pictures(problem)))
     assert ("lorabake prepare RECIPE --to FOLDER" in str(found.fix)) is repaired
     (found,) = spoken("S12", at(pictures(problem, metadata=MetadataFacts("captions.json"))))

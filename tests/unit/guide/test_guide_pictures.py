@@ -132,3 +132,9 @@ def test_the_fix_of_what_a_copy_does_not_have_names_prepare(rule: str) -> None:
 
 
 PREPARE = "lorabake prepare RECIPE --to FOLDER"
+
+
+@pytest.mark.parametrize(("readable", "copied"), [((), False), ((GOOD,), True)])
+def test_a_copy_is_offered_where_an_image_can_be_read(readable: tuple[ImageFacts, ...], *, copied: bool) -> None:
+    (found,) = spoken("G2.2", at(folder(images=(*readable, ImageFacts("bad.png", problem="the file is empty")))))
+    assert ("lorabake prepare" in found.fix) is copied

@@ -68,6 +68,8 @@ MISSES: list[Misses] = [
     ("G3.10", at(captioned(f"A photo that shows {TOKEN.upper()} on a plate, seen from above."))),
     ("G3.10", at(captioned("food"), of=recipe(captions={"caption_prefix": f"{TOKEN},"}))),
     ("G3.10", at(captioned("", problem=CaptionProblem.MISSING))),
+    ("G3.10", at(captioned("0 0.5 0.5 0.1 0.2", problem=CaptionProblem.NO_WORDS))),
+    ("G3.10", at(captioned("0 0.5 0.5 0.1", problem=CaptionProblem.NO_WORDS), of=recipe(base={"tags": "natural"}))),
     ("G3.10", at(captioned("mizu, redcoat, food"), of=recipe(concept={"token": "mizu, redcoat"}))),
     ("G3.10", at(captioned(f"1girl, {TOKEN}, series ||| red, sky"), of=MARKED)),
     ("G3.12", at(captioned(f"1girl, {TOKEN}, food ||| red, sky"), of=MARKED)),

@@ -88,6 +88,7 @@ def test_what_is_no_text_is_not_made_one(data: bytes) -> None:
         ("lum; tower; sea", "lum; tower; sea", ()),
         ("lum tower sea", "lum tower sea", ()),
         ("A photo of lum, the old tower by the sea, seen from a boat.",) * 2 + ((),),
+        ("0 0.5 0.5 0.1 0.2", "0 0.5 0.5 0.1 0.2", ()),
         (" \n \n", "", ()),
         ("", "", ()),
         ("lum, tower\0, sea", "lum, tower, sea", ("invalid-characters",)),

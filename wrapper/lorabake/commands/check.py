@@ -100,7 +100,7 @@ def check(recipe: Path, output_format: OutputFormat | None, as_json: bool, stric
     examination, layout = run_check(recipe, options), make_text_layout()
     write_out(format_check_result(examination, "json" if as_json else output_format, layout, Path.cwd()))
     is_full = output_format == "full" or (output_format is None and layout.width is not None)
-    if is_full and not as_json and (step := "\n".join(format_next_step(examination, layout))):
+    if is_full and not as_json and (step := "\n".join(format_next_step(examination, layout, strict=strict))):
         write_out(step)
     sys.exit(1 if examination.has_failures(strict=strict) else 0)
 

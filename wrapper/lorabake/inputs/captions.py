@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from lorabake.util.files import UnreadableError, open_descriptor
 from lorabake_schemas.dataset import MAX_CAPTION_BYTES, CaptionFacts, CaptionProblem
+from lorabake_schemas.guide.tags import has_words
 
 # Python's text mode, which sd-scripts reads with, knows these line ends only (str.splitlines knows more).
 _LINE_END_PATTERN = re.compile(r"\r\n|\r|\n")
@@ -66,11 +67,6 @@ def expand_caption(lines: Sequence[str]) -> CaptionFacts:
     bom = any(variant.startswith(_BOM) for variant in every)
     problem = CaptionProblem.BOM if bom else None if any(map(has_words, every)) else CaptionProblem.NO_WORDS
     return CaptionFacts(every[0], problem, others=tuple(every[1:]))
-
-
-def has_words(text: str) -> bool:
-    """False for what no caption has alone: numbers, such as a detector's boxes, and punctuation."""
-    return any(map(str.isalpha, text))
 
 
 _WILDCARD = re.compile(r"\{([^}]+)\}")

@@ -15,12 +15,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, cast
 
-from lorabake.inputs.captions import caption_path, has_words, read_caption_lines
+from lorabake.inputs.captions import caption_path, read_caption_lines
 from lorabake.inputs.folders import CAPTION_EXTENSIONS, MAX_TEXT_BYTES, file_stem
 from lorabake.inputs.metadata_file import OFFER_LIMIT, is_of_other_images
 from lorabake.inputs.prepare.texts import decode_text
 from lorabake.util.files import is_file, parse_json, read_bytes
 from lorabake_schemas.dataset import CAPTION_EXTENSION, CaptionFacts, CaptionProblem, FolderFacts, ImageFacts
+from lorabake_schemas.guide.tags import has_words
 
 # Captions in other files, or such ones in the images' caption files.
 CaptionForm = Literal["files", "lines", "spaces", "comments", "parameters", "placeholder", "encoding"]

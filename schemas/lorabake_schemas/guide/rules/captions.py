@@ -19,9 +19,10 @@ from lorabake_schemas.guide.rules.dataset import (
 )
 from lorabake_schemas.messages import Message, msg, nmsg
 
-# What `lorabake prepare` repairs in a copy; a caption without text has to be written.
+# What `lorabake prepare` repairs in a copy. A caption without text has to be written, and of another encoding only some
+# texts can be read.
 PREPARED_PROBLEMS = frozenset(
-    {CaptionProblem.EMPTY, CaptionProblem.NOT_UTF8, CaptionProblem.BOM, CaptionProblem.BLANK, CaptionProblem.MORE_LINES}
+    {CaptionProblem.EMPTY, CaptionProblem.BOM, CaptionProblem.BLANK, CaptionProblem.MORE_LINES}
 )
 MAX_TOKEN_LIMIT = 225  # tokens: the highest limit that sd-scripts accepts (TU:3902)
 

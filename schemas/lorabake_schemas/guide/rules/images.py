@@ -7,7 +7,16 @@ from collections.abc import Callable, Iterator
 from lorabake_schemas.bucket_fit import BucketFit, SubsetFits
 from lorabake_schemas.dataset import FORMAT_EXTENSIONS, FolderFacts, FolderTable, ImageFacts
 from lorabake_schemas.guide.defaults import uses_alpha_mask
-from lorabake_schemas.guide.registry import ERROR, HINT, WARNING, RuleContext, RuleHit, or_in_copy, rule
+from lorabake_schemas.guide.registry import (
+    ERROR,
+    HINT,
+    PREPARE_COMMAND,
+    WARNING,
+    RuleContext,
+    RuleHit,
+    or_in_copy,
+    rule,
+)
 from lorabake_schemas.guide.rules.dataset import iter_folders, summarize_items
 from lorabake_schemas.messages import Message, msg, nmsg
 
@@ -39,6 +48,7 @@ def unreadable_images(situation: RuleContext) -> Iterator[RuleHit]:
     for where, folder in iter_folders(situation):
         broken = [image for image in folder.images if image.problem]
         if broken:
+            fix = msg("replace or remove them")
             yield RuleHit(
                 where,
                 msg(
@@ -47,7 +57,7 @@ def unreadable_images(situation: RuleContext) -> Iterator[RuleHit]:
                     all=len(folder.images),
                     names=summarize_items(broken, _name_with_problem),
                 ),
-                or_in_copy(msg("replace or remove them")),
+                or_in_copy(fix) if len(broken) < len(folder.images) else fix,
                 file=broken[0].name,
             )
 
@@ -239,7 +249,7 @@ def upscaled_images(situation: RuleContext) -> Iterator[RuleHit]:
             ),
             or_in_copy(
                 msg("enlarge them with an AI upscaler, or replace them; tag any that you keep as low quality"),
-                "lorabake prepare RECIPE --to FOLDER --upscaler FILE",
+                f"{PREPARE_COMMAND} --upscaler FILE",
             ),
             file=small[0][0].name,
         )

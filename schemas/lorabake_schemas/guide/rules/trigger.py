@@ -23,6 +23,7 @@ from lorabake_schemas.guide.tags import (
     TAG_SEPARATOR,
     get_caption_style,
     has_sentence_words,
+    has_words,
     is_sentence,
     normalize_tag,
     split_tags,
@@ -64,8 +65,8 @@ def missing_token(situation: RuleContext) -> Iterator[RuleHit]:
 
 
 def _lacks_token(token: str, text: str) -> bool:
-    """Whether a sentence has the token nowhere."""
-    return bool(text) and token.casefold() not in text.casefold()
+    """Whether a sentence has the token nowhere; text without words is no caption, which S12 reports."""
+    return has_words(text) and token.casefold() not in text.casefold()
 
 
 def _find_images_without_token(
@@ -77,7 +78,7 @@ def _find_images_without_token(
     mark = _get_mark(situation, index)
 
     def lacks(text: str) -> bool:
-        if text.startswith(usual) or not text or token in _list_front_tags(text, 1, ends, mark):
+        if text.startswith(usual) or not has_words(text) or token in _list_front_tags(text, 1, ends, mark):
             return False
         return _lacks_token(own, text) if any(map(is_sentence, split_tags(text))) else True
 

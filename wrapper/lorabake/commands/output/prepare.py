@@ -73,6 +73,7 @@ REASON_LABELS: Mapping[LeftOutReason, Message] = MappingProxyType(
         "duplicate": msg("duplicates"),
         "cropped": msg("replaced by their crops"),
         "empty-caption": msg("empty captions"),
+        "wordless-caption": msg("captions without words"),
         "unused-caption": msg("captions of no image"),
         "unread-caption": msg('captions that the recipe does not use (captions = "none")'),
         "unused-mask": msg("masks that are not used"),

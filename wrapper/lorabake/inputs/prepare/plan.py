@@ -31,6 +31,7 @@ from lorabake_schemas.dataset import (
     FolderFacts,
     ImageFacts,
 )
+from lorabake_schemas.guide.tags import has_words
 from lorabake_schemas.messages import Message, escape_undecodable, literal, msg
 from lorabake_schemas.prepared import LeftOutFile, LeftOutReason, PreparedStep
 
@@ -293,6 +294,9 @@ class _Planner:
             except (OSError, ValueError) as error:
                 self._leave_out(source, "unreadable", reason(error) if isinstance(error, OSError) else None)
                 source = None
+        if source is not None and clean.text and not has_words(clean.text):
+            self._leave_out(source, "wordless-caption")
+            source, clean = None, CleanText("")
         if crop is not None:
             edited = edit_crop_caption(clean.text, crop.caption, crop.tags, asked.rules)
             clean = edited._replace(steps=(*clean.steps, *edited.steps))

@@ -7,7 +7,14 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from lorabake_schemas.guide.tags import TAG_SEPARATOR, CaptionStyle, find_odd_separator, is_sentence, normalize_tag
+from lorabake_schemas.guide.tags import (
+    TAG_SEPARATOR,
+    CaptionStyle,
+    find_odd_separator,
+    has_words,
+    is_sentence,
+    normalize_tag,
+)
 from lorabake_schemas.prepared import PreparedStep
 
 _BOMS = ((codecs.BOM_UTF8, "utf-8"), (codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be"))
@@ -116,7 +123,7 @@ def _join_lines(lines: Sequence[str], rules: CaptionRules) -> str:
 
 def _place_leading(text: str, rules: CaptionRules, *, only_if_missing: bool = False) -> str:
     """The caption with its leading tags in front; unchanged if they are, and where its tags cannot be told apart."""
-    if not rules.leading:
+    if not rules.leading or not has_words(text):
         return text
     token = rules.leading[0]
     has_token = token.casefold() in text.casefold()
