@@ -1,6 +1,7 @@
 """What is a secret: access tokens, keys of an account and passwords, by the name of their key or by their form.
 
-Nothing of others is printed or copied before it went through here.
+Nothing of others is printed or copied before it went through here: what is shown has "..." in place of each, and what
+is copied is left out if it contains one without a doubt. A copied value never changes.
 """
 
 import re
@@ -10,7 +11,9 @@ from typing import cast
 from lorabake_schemas.messages import Message, literal
 
 _CAMEL = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
-_ALWAYS = re.compile(r"secret|passw|passphrase|credential|apikey|accesskey|privatekey|authorization|authentication")
+_ALWAYS = re.compile(
+    r"secret(?!ary|ari|et|ion|ive|ly)|passw|passphrase|credential|apikey|accesskey|privatekey|authorization|authentication"
+)
 _WORDS = frozenset({"auth", "cred", "creds", "pwd"})
 # Tokens of a text, and keys of a table or a keyboard.
 _TEXT_TOKENS = frozenset(
@@ -29,9 +32,10 @@ _SERVICES = frozenset(
 )  # fmt: skip
 _TABLE_KEYS = frozenset(
     (
-        "cache", "caption", "captions", "column", "conditioning", "config", "dict", "don", "high", "hoc", "hot",
-        "image", "images", "input", "joc", "json", "label", "latent", "latents", "low", "metadata", "mon", "output",
-        "primary", "prompt", "public", "scale", "sort", "stage", "state", "tag", "tags", "text", "tur", "whis",
+        "cache", "caption", "captions", "column", "conditioning", "config", "dict", "don", "file", "high", "hoc", "hot",
+        "image", "images", "input", "joc", "json", "label", "latent", "latents", "lora", "low", "metadata", "mon",
+        "output", "primary", "prompt", "public", "scale", "sort", "stage", "state", "tag", "tags", "text", "tur",
+        "whis",
     )
 )  # fmt: skip
 # How the keys of known services start, and one that says what it is.
@@ -40,26 +44,44 @@ SERVICE_PREFIXES = r"(?:[prs]k[-_]|gh[pousr]_|github_pat_|glpat-|xox[a-z]-|xapp-
 CLOUD_PREFIXES = r"(?:AIza|ya29\.|GOCSPX-|SG\.)"
 CLOUD_KEY = r"(?:AKIA|ASIA)[A-Z0-9]{12,}"
 JSON_WEB_KEY = r"eyJ[-\w]{8,}\.[-\w]{4,}(?:\.[-\w]+)*"
-_RUN = r"(?:[A-Za-z0-9]{0,15}[-_]){0,8}(?=[A-Za-z]{0,60}\d)[A-Za-z0-9]{16,}[-\w]*"  # no name of a person or a file
-# Secrets by their form, and what stays of them.
+# No name of a person, a file or a style: digits in three places.
+_RUN = r"(?:[A-Za-z0-9]{0,15}[-_]){0,8}(?=[A-Za-z]*+\d++(?:[A-Za-z]++\d++){2})[A-Za-z0-9]{16,}+[-\w]*+"
+_FILE_NAME = r"\.(?:safetensors|ckpt|pth?|bin|json|toml|txt|png|jpe?g|webp)\b"
+_NO_FILE = r"(?!\.(?:safetensors|ckpt|pth?)\b|/|\\(?!['\"]))"
+_START = r"(?<![A-Za-z0-9_])"
+_MIXED = r"(?=[^\s\d'\"]*\d)(?=[^\sa-z'\"]*[a-z])(?=[^\sA-Z'\"]*[A-Z])"
+# Secrets without a doubt, and what stays of them where they are shown.
+_CERTAIN_FORMS = (
+    (re.compile(r"(://)(?:[^/?#\s:@]*:[^/?#\s]+|(?=[^/?#\s@]*\d)[^/?#\s:@]{16,})@"), r"\1...@"),
+    (re.compile(rf"{_START}({HUB_PREFIXES}|gh[pousr]_)(?=[a-z]*[A-Z\d])[A-Za-z0-9]{{30,}}+{_NO_FILE}"), r"\1..."),
+    (re.compile(rf"{_START}(github_pat_|AIza)(?=[a-z_-]*[A-Z\d])[-\w]{{30,}}+{_NO_FILE}"), r"\1..."),
+    (re.compile(rf"{_START}(?:AKIA|ASIA)(?=[A-Z]*\d)[A-Z0-9]{{16}}(?![-\w])"), "..."),
+    (re.compile(rf"{_START}eyJ[-\w]{{8,}}\.eyJ[-\w]{{4,}}(?:\.[-\w]+)*"), "..."),
+    (re.compile(rf"\b((?i:bearer|authorization\s*:\s*\w+)\s+){_MIXED}[\w.~+/=-]{{20,}}+"), r"\1..."),
+    (re.compile(r"(?i)(//(?:[\w-]+\.)*discord(?:app)?\.com/api/(?:v\d+/)?webhooks/)[^\s'\"]+"), r"\1..."),
+    (re.compile(r"(?i)(//hooks\.slack\.com/)[^\s'\"]+"), r"\1..."),
+)
+# What looks like one.
 _FORMS = (
+    *_CERTAIN_FORMS,
     (re.compile(r"(://)[^/?#\s]*@"), r"\1...@"),
     (re.compile(r"((?:^|[\s'\"=])//)[^/?#\s:@]+:[^/?#\s]*@"), r"\1...@"),
-    (re.compile(rf"(?<![A-Za-z0-9_])({HUB_PREFIXES})[A-Za-z0-9]{{30,}}"), r"\1..."),
-    (re.compile(rf"(?<![A-Za-z0-9_])({SERVICE_PREFIXES}|{CLOUD_PREFIXES}){_RUN}"), r"\1..."),
-    (re.compile(rf"(?<![A-Za-z0-9_])(?:{CLOUD_KEY}|{JSON_WEB_KEY})"), "..."),
+    (re.compile(rf"{_START}({SERVICE_PREFIXES}|{CLOUD_PREFIXES}){_RUN}{_NO_FILE}"), r"\1..."),
+    (re.compile(rf"{_START}{CLOUD_KEY}{_NO_FILE}"), "..."),
     (re.compile(r"(?i)\b((?:proxy-)?authorization\\*['\"]?\s*:\s*\\*['\"]?)[^\s'\"\\][^'\"\\\n]*"), r"\1..."),
     (re.compile(r"(?i)\b(cookie\\*['\"]?\s*:\s*\\*['\"]?)[\w.-]+=[^'\"\\\n]*"), r"\1..."),
-    (re.compile(r"(?i)\b(bearer\s+)(?:[\w.~+/=-]{16,}|(?=[a-z]*\d)[\w.~+/=-]{6,})"), r"\1..."),
-    (re.compile(r"(?i)\b(basic\s+)[A-Za-z0-9+/]{4,}={1,2}"), r"\1..."),
+    (re.compile(rf"(?i)\b(bearer\s+)(?=[a-z]*\d)[\w.~+/=-]{{6,}}+{_NO_FILE}"), r"\1..."),
+    (re.compile(r"\b((?i:basic)\s+)(?=[a-z]*[A-Z\d])[A-Za-z0-9+/]{4,}={1,2}"), r"\1..."),
+    (re.compile(r"(?i)\b(ngrok\s+(?:config\s+add-)?authtoken\s+['\"]?)[^\s'\"&|;<>-][^\s'\"&|;]*"), r"\1..."),
     # Commands that take a key without an option that is named like one.
     (re.compile(r"(?i)\b(wandb\s+login(?:\s+--?[\w-]+)*\s+['\"]?)[^\s'\"&|;<>-][^\s'\"&|;]*"), r"\1..."),
     (re.compile(r"(?i)\b(login\((?:[^()\n]{0,200}?\b(?:key|token)\s*=)?\s*['\"]?)[^\s'\"(),=]+(?=['\",)])"), r"\1..."),
     (re.compile(r"(?i)\b((?:curl|wget)\b[^\n|;&]{0,200}?\s(?:-u|--user)[\s=]*['\"]?[^\s:'\"]+:)[^\s'\"]+"), r"\1..."),
     (re.compile(r"(?i)\b((?:sshpass|login)\b[^\n|;&]{0,200}?\s-p\s*['\"]?)[^\s'\"]+"), r"\1..."),
 )
-_IN_ADDRESS = re.compile(r"(?<=[?&;])([\w.-]+)=[^&;#\s'\"]+")
-_ADDRESS_SECRETS = ("token", "sig", "signature")
+_IN_ADDRESS = re.compile(r"(?<=[?&;])([\w.-]+)=([^&;#\s'\"]+)")
+_ADDRESS = re.compile(r"://[^\s'\"]+")
+_ADDRESS_SECRETS = frozenset({"token", "sig", "signature"})
 # In a command line: --NAME value, --NAME=value, NAME=value; in a list: "--NAME", "value"; in a condition:
 # "$NAME" = "value"; in TOML: NAME = "value"; in JSON: "NAME": value, also within a text of JSON; in YAML and headers:
 # NAME: value.
@@ -69,6 +91,11 @@ _ARGUMENT = re.compile(
     r"|\\*['\"]([A-Za-z_][\w.-]*)\\*['\"]\s*:\s*|([A-Za-z_][\w.-]*):\s+)"
 )
 _IN_QUOTES = r"\"[^\"]*(?:\"|\Z)|'[^']*(?:'|\Z)"
+_ORDINARY = re.compile(
+    rf"\\*['\"]?(?:\d{{1,5}}(?:\.\d*)?|true|false|none|null|[^\s'\"]*{_FILE_NAME})['\"]?", re.IGNORECASE
+)
+_LISTED_ARGUMENT = re.compile(rf"([\w.-]+)=(?:{_IN_QUOTES}|\S*)")
+_LIKE_KEY = re.compile(r"['\"]?(?=[a-zA-Z_-]*\d)[^\s'\"]{10,}")
 _ARGUMENT_VALUE = re.compile(rf"\\*(?:{_IN_QUOTES})|[^\s'\"]+(?:(?<==)(?:{_IN_QUOTES})[^\s'\"]*)*")
 
 
@@ -88,6 +115,8 @@ def _is_secret_part(part: str) -> bool:
     if _ALWAYS.search("".join(words)) or _WORDS & {*words}:
         return True
     last, before = words[-1], words[-2] if len(words) > 1 else ""
+    if last == "pass":  # no number of them
+        return before not in _TEXT_TOKENS | _TABLE_KEYS
     if last.endswith("key"):
         return (last.removesuffix("key") or before) not in _TABLE_KEYS
     return any(_is_secret_token(words, at) for at, word in enumerate(words) if word.endswith("token"))
@@ -111,15 +140,19 @@ def hide_secrets(text: str) -> str:
 
 
 def _hide_in_address(found: re.Match[str]) -> str:
-    name = found[1]
-    return f"{name}=..." if is_secret(name) or name.lower().endswith(_ADDRESS_SECRETS) else found[0]
+    return f"{found[1]}=..." if _is_secret_in_address(found) else found[0]
+
+
+def _is_secret_in_address(found: re.Match[str]) -> bool:
+    named = is_secret(found[1]) or found[1].lower().rpartition("-")[2] in _ADDRESS_SECRETS
+    return named and not _ORDINARY.fullmatch(found[2])
 
 
 def _hide_arguments(text: str) -> Iterator[str]:
     done = 0
     for found in _ARGUMENT.finditer(text):
         value = _ARGUMENT_VALUE.match(text, found.end()) if found.start() >= done and _names_secret(found) else None
-        if value is not None:
+        if value is not None and not _is_ordinary(value[0], found[1] or found[2] or found[3] or found[4]):
             yield f"{text[done : found.end()]}..."
             done = value.end()
     yield text[done:]
@@ -131,11 +164,54 @@ def _names_secret(argument: re.Match[str]) -> bool:
         return _is_secret_option(option)
     if header:  # a single word before a colon is a name in a sentence: "Mickey: a mouse"
         return is_secret(header) and (_ALWAYS.search(header.lower()) is not None or not header.isalpha())
-    return is_secret(name) and name != "key"
+    return (is_secret(name) and name != "key") or name == "TOKEN"
+
+
+def _is_ordinary(value: str, name: str) -> bool:
+    """A number or a file, which only a password may be, or the trigger word."""
+    if name == "TOKEN":
+        return _LIKE_KEY.match(value) is None
+    return not _ALWAYS.search(name.lower()) and _ORDINARY.fullmatch(value.rstrip(",;)]}")) is not None
 
 
 def _is_secret_option(option: str) -> bool:
     return is_secret(option) or option.lower() == "token"
+
+
+def copy_without_secrets(value: object) -> object | None:
+    """The value as it is, without the items of a list or a table that contain a secret; None for a text that does, or
+    if nothing stays."""
+    if isinstance(value, str):
+        return None if _contains_secret(value) else value
+    if isinstance(value, Mapping):
+        table = cast("Mapping[str, object]", value)
+        pairs = ((key, copy_without_secrets(item)) for key, item in table.items() if not is_secret(key))
+        kept: object = {key: item for key, item in pairs if item is not None}
+    elif isinstance(value, list | tuple):
+        copies = (copy_without_secrets(item) for item in cast("Sequence[object]", value) if not _sets_secret(item))
+        items = [item for item in copies if item is not None]
+        kept = tuple(items) if isinstance(value, tuple) else items
+    else:
+        return value
+    return kept if kept or not value else None
+
+
+def has_secret(value: object) -> bool:
+    """Whether ``copy_without_secrets`` leaves out something."""
+    kept = copy_without_secrets(value)
+    return kept is not value and kept != value
+
+
+def _contains_secret(text: str) -> bool:
+    return any(form.search(text) for form, _ in _CERTAIN_FORMS) or any(
+        _is_secret_in_address(found) for address in _ADDRESS.findall(text) for found in _IN_ADDRESS.finditer(address)
+    )
+
+
+def _sets_secret(item: object) -> bool:
+    """An argument NAME=VALUE that is named like one, which no sentence is."""
+    argument = _LISTED_ARGUMENT.fullmatch(item) if isinstance(item, str) else None
+    return argument is not None and is_secret(argument[1])
 
 
 def hide_secrets_in_message(text: Message) -> Message:

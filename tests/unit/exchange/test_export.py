@@ -285,19 +285,35 @@ def test_a_run_of_others_names_no_place_outside_the_folder(name: str, to: Export
 def test_no_secret_is_exported(to: ExportFormat, tmp_path: Path) -> None:
     texts = {
         "network_args": ["hf_token=sk-123", "conv_dim=4"],
-        "training_comment": "by me, Authorization: Bearer sk-123",
+        "training_comment": "by me, Authorization: Bearer sk-123ABCdef0123456789",
         "logging_dir": "https://me:sk-123@h.example/logs",
     }
     source = compiled({"wandb_api_key": "sk-123", "huggingface_token": "sk-123", **texts})
     subset = {"image_dir": "/images/a", "caption_prefix": "https://h.example/?token=sk-123 "}
     dataset = {**source.datasets[0], "subsets": [subset]}
-    source = replace(source, datasets=[dataset], prompts=("a girl, API_KEY=sk-123 --w 512",))
+    token = "hf_sk-123".replace("-", "") + "ABCdef0123456789" * 2
+    source = replace(source, datasets=[dataset], prompts=(f"a girl, {token} --w 512", "a boy"))
     report = write_export(source, to, tmp_path / "out", "run")
     written = "".join(path.read_text("utf-8") for path in (tmp_path / "out").iterdir()) + report.model_dump_json()
     assert "sk-123" not in written
-    assert "conv_dim=4" in written
+    assert "hf_" not in written
+    assert to == "kohya_ss" or (tmp_path / "out" / "prompts.txt").read_text("utf-8") == "a boy\n"
+    assert "conv_dim" in written
     removed = {"wandb_api_key", "huggingface_token", *texts, "caption_prefix", "sample_prompts"}
     assert removed <= {each.key for each in report.lost}
+
+
+def test_ordinary_values_are_exported_as_they_are(tmp_path: Path) -> None:
+    texts = (
+        "secretary: a girl, (password: 1.2), red hair", "models/sk-anime2024abcdefghijk.safetensors", "lora_key=5",
+        "rk_AnimeStyle2024Version1", "basic training==", "Bearer standardofthenationxx", "API_KEY=x1 --token y2",
+        'file_key="model.safetensors"', "text_encoder_token: 75", "pk-2girls20240101characterlora",
+    )  # fmt: skip
+    source = replace(compiled({f"own_{at}": text for at, text in enumerate(texts)}), prompts=texts)
+    assert not write_export(source, "sd-scripts", tmp_path / "out", "run").lost
+    train = tomllib.loads((tmp_path / "out" / "train.toml").read_text("utf-8"))
+    assert [train[f"own_{at}"] for at in range(len(texts))] == [*texts]
+    assert (tmp_path / "out" / "prompts.txt").read_text("utf-8") == "".join(f"{text}\n" for text in texts)
 
 
 @pytest.mark.parametrize("name", ["dataset.toml", "DATASET.toml"])

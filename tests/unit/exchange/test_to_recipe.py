@@ -227,11 +227,13 @@ def test_no_secret_reaches_the_recipe_or_the_report() -> None:
         network_args=("conv_dim=4", "api_key=x1y2z"),
         civitai_token="x1y2z",  # noqa: S106 - not one
     )
-    folder = ForeignSubset(options=give(image_dir="https://x1y2z@example.org/img", class_tokens="zork, girl"))
-    made = make({**BASICS, **options}, parts=(folder,), prompts=(f"a {token}", "b --token x1y2z"))
+    folder = ForeignSubset(options=give(image_dir="https://u:x1y2z@example.org/img", class_tokens="zork, girl"))
+    made = make({**BASICS, **options}, parts=(folder,), prompts=(f"a {token}", "b"))
     assert "x1y2z" not in format_imported_recipe(made, str)
     assert "x1y2z" not in made.report.model_dump_json()
-    assert made.content["base"]["model"] == "https://...@example.org/m.safetensors?token=..."
+    assert made.content["sample"]["prompts"] == ["b"]
+    removed = {"base.model", "concept.images", "metadata.comment", "sample.prompts"}
+    assert removed <= {each.to for each in made.report.missing}
 
 
 def preset_of_images(tmp_path: Path, images: str, model: str | None = None, **keys: Any) -> ImportedRecipe:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import shlex
 import tomllib
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
 
+from lorabake.analysis.check import CheckResult
 from lorabake.cli import main
+from lorabake.commands.output.findings import format_check_command
 from lorabake.errors import RecipeError
 from lorabake.recipe.load import LoadedRecipe, load_recipe, with_positions
 from lorabake.recipe.overrides import Override, apply_overrides, parse_override
+from lorabake.util.resources import load_pin
 
 RECIPE = """# my burger
 name = "burger"  # the file's name
@@ -200,3 +205,14 @@ def test_a_secret_is_not_shown(tmp_path: Path, key: str, form: str) -> None:
     assert shown.exit_code == 1
     assert "wandb_api_key" in shown.output
     assert "abc123def" not in shown.output
+
+
+def test_only_values_of_keys_that_name_a_secret_are_hidden_in_a_command() -> None:
+    model = "base.model=models/sk-anime2024abcdefghijk.safetensors"
+    comment = "metadata.comment=secretary: red dress"
+    texts = [model, comment, "kohya.wandb_api_key=abc123def"]
+    loaded = SimpleNamespace(path=Path("e.toml"), overrides=[parse_override(text) for text in texts])
+    snapshot = SimpleNamespace(commit=load_pin().commit)
+    result = cast("CheckResult", SimpleNamespace(loaded=loaded, snapshot=snapshot, deep=False))
+    words = shlex.split(format_check_command(result))
+    assert words[4::2] == [model, comment, "kohya.wandb_api_key=..."]

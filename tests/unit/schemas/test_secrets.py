@@ -6,7 +6,7 @@ import pytest
 
 from lorabake_schemas.import_report import ImportedKey
 from lorabake_schemas.messages import msg
-from lorabake_schemas.secrets import hide_all_secrets, hide_secrets, is_secret
+from lorabake_schemas.secrets import copy_without_secrets, hide_all_secrets, hide_secrets, is_secret
 
 LONG = "hf_abcdefghijKLMNOPQRSTuvwxyz01234567"
 
@@ -16,7 +16,7 @@ LONG = "hf_abcdefghijKLMNOPQRSTuvwxyz01234567"
     ["civitai_token", "my_password", "wandb_key", "api_secret_key", "HF_TOKEN_READ", "s3_credentials", "hub_key",
      "hf.key", "--mykey", "--secret_thing", "wandb_api_key", "WANDB API Key", "huggingface_token", "id-token",
      "hf_auth", "accessToken", "apikey", "secrets.hf", "AWS_ACCESS_KEY_ID", "datasets[0].hf_token",
-     "db_passwd", "hftoken"],
+     "db_passwd", "hftoken", "DB_PASS", "--pass"],
 )  # fmt: skip
 def test_names_of_secrets(name: str) -> None:
     assert is_secret(name)
@@ -28,7 +28,8 @@ def test_names_of_secrets(name: str) -> None:
     ["keep_tokens", "max_token_length", "class_tokens", "token", "keep_tokens_separator", "tokenizer_cache_dir",
      "concept.token", "token_warmup_min", "token_count", "metadata_author", "no_token_padding", "Token string",
      "trigger_token", "pad_token_id", "num_vectors_per_token", "shuffle_tokens", "image_key", "first_stage_key",
-     "finetune_keys", "ldm_diffusers_keymap", "scheduler_params[0].key", "monkey", "anima_t5_max_token_length"],
+     "finetune_keys", "ldm_diffusers_keymap", "scheduler_params[0].key", "monkey", "secretary", "file_key",
+     "lora_key", "first_pass", "passes", "bypass", "anima_t5_max_token_length"],
 )  # fmt: skip
 def test_names_of_other_things(name: str) -> None:
     assert not is_secret(name)
@@ -53,6 +54,9 @@ def test_names_of_other_things(name: str) -> None:
      "wandb.login(key='x1y2z')", "login('x1y2z')", "curl -s -u me:x1y2z https://h", "sshpass -p x1y2z ssh h",
      "sk-proj-x1y2zABCdef0123456789", "glpat-x1y2zABCdef0123456789", "Basic x1y2zabcd==",
      "eyJhbGciOiJIUzI1NiJ9.eyJx1y2ziOjF9.x1y2z",
+     '[ "$TOKEN" = "abcd1234x1y2zvalue" ]', "https://discord.com/api/webhooks/1234/x1y2z-a_b",
+     "https://hooks.slack.com/services/T0/B0/x1y2z", "ngrok config add-authtoken x1y2z", "DB_PASS=x1y2z",
+     "./start --pass x1y2z",
      "Bearer x1y2zabcdefghijklmnop", "Bearer x1y2zab", "ghp_x1y2zabcdefghijklmnopqrstuvwxyz012345"],
 )  # fmt: skip
 def test_secrets_by_their_form(text: str) -> None:
@@ -73,7 +77,25 @@ def test_secrets_by_their_form(text: str) -> None:
      "sk-my-own-character-2024-v2", "rk-lum_by_someone_2", "wandb login", "wandb login && a", "login page, a token",
      "Authorization", "curl -s https://h/a:b", "--keep_tokens 2 --seed 1", "key: a, token: b", '"%HF_TOKEN%"==""',
      '[ -n "$HF_TOKEN" ]',
-     '["--keep_tokens", "2"]'],
+     '["--keep_tokens", "2"]', "secretary: red dress", "lora_key=5", 'file_key="model.safetensors"',
+     "text_encoder_token: 75", "Bearer standardofthenationxx", "basic training==", "pk-2girls20240101characterlora",
+     "rk_AnimeStyle2024Version1", "models/sk-anime2024abcdefghijk.safetensors", "sk-a1b2c3D4e5f6g7h8i9j0k.ckpt",
+     "sk-a1b2c3D4e5f6g7h8i9j0k/img", '[ "$TOKEN" = "sks" ]', "xoxo-anime2024abcdefghijk", "ASIANGIRLSTYLE of 2024"],
 )  # fmt: skip
 def test_ordinary_text_stays(text: str) -> None:
     assert hide_secrets(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [LONG, f"made with {LONG}, by me", f"/x/{LONG}.toml", "https://u:x1y2z@host/m", "https://h/a?type=Model&token=x1y2z",
+     "ghp_x1y2zabcdefghijklmnopqrstuvwxyz012345", "AKIAX1Y2Z0123456789A", "eyJhbGciOiJIUzI1NiJ9.eyJx1y2ziOjF9.x1y2z",
+     "Authorization: Bearer x1y2zABCdef0123456789", "https://discord.com/api/webhooks/1/x1y2z",
+     "https://hooks.slack.com/services/T0/B0/x1y2z"],
+)  # fmt: skip
+def test_a_copy_is_without_or_the_same(text: str) -> None:
+    assert copy_without_secrets(text) is None
+    value = {"api_key": "a", "a": ["b", text, "hf_token=c"], "d": {"e": text}, "f": "sk-proj-x1A2b3C4d5E6f7G8h9"}
+    assert copy_without_secrets(value) == {"a": ["b"], "f": value["f"]}
+    assert copy_without_secrets([text]) is None
+    assert copy_without_secrets(("", 0, False)) == ("", 0, False)

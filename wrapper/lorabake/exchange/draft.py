@@ -35,7 +35,7 @@ from lorabake_schemas.messages import msg
 from lorabake_schemas.recipe import OTHER_PLACES, Concept, Regularization
 from lorabake_schemas.recipe_keys import find_option_key
 from lorabake_schemas.sd_scripts import ADAM_OPTIMIZERS, RANK_DROPOUT_ALGORITHMS, is_lycoris
-from lorabake_schemas.secrets import hide_all_secrets, is_secret
+from lorabake_schemas.secrets import copy_without_secrets, has_secret, is_secret
 from lorabake_schemas.signatures import find_optimizer_path
 
 KeyPath = tuple[str | int, ...]
@@ -64,6 +64,8 @@ FOLDER_DEFAULTS: Mapping[str, OptionValue] = {
 FOLDER_KEYS = {"conditioning_data_dir": "masks"}  # others have the option's own name
 _RECIPE_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f\x7f]+')
 PLACEHOLDER_MODEL, PLACEHOLDER_IMAGES = "models/base-model.safetensors", "images"
+# What a recipe needs, for a value that is not copied.
+_PLACEHOLDERS = {"name": "lora", "model": PLACEHOLDER_MODEL, "images": PLACEHOLDER_IMAGES, "class": "class"}
 ARGUMENT_KEYS = {
     str(place[2]): str(key[1]) for key, place in OTHER_PLACES.items() if key[0] == "network" and key[1] != "type"
 }
@@ -83,6 +85,7 @@ class Draft:
     """A recipe's content, with the sources of each key by its path; ``wanted`` is what the file trains.
 
     ``values`` are the options of the script, ``unsaid`` those that only some folders have and no recipe can say so.
+    ``secrets`` are the keys whose value, or a part of it, is not copied.
     """
 
     content: dict[str, Any] = field(default_factory=dict[str, Any])
@@ -90,11 +93,17 @@ class Draft:
     defaults: set[KeyPath] = field(default_factory=set[KeyPath])
     values: dict[str, Found] = field(default_factory=dict[str, Found])
     wanted: Training = field(default_factory=lambda: Training({}, ()))
+    secrets: list[KeyPath] = field(default_factory=list[KeyPath])
 
     def put(self, path: KeyPath, value: object, *sources: Given | None) -> None:
-        """Set a key, unless it is a secret, without those in its value; without a source it is sd-scripts' default."""
+        """Set a key, unless it or its value is a secret; without a source it is sd-scripts' default."""
         if is_secret(str(path[-1])):
             return
+        if has_secret(value):
+            self.secrets.append(path)
+            value = copy_without_secrets(value) or _PLACEHOLDERS.get(str(path[-1]))
+            if value is None:
+                return
         holder: Any = self.content
         for at, part in enumerate(path[:-1]):
             following = path[at + 1]
@@ -104,7 +113,7 @@ class Draft:
                 holder = holder[part]
             else:
                 holder = holder.setdefault(part, [] if isinstance(following, int) else {})
-        holder[path[-1]] = hide_all_secrets(value)
+        holder[path[-1]] = value
         given = [source for source in sources if source is not None]
         self.origins.setdefault(path, []).extend(given)
         if not given:

@@ -20,7 +20,7 @@ from lorabake_schemas.export_report import ExportedKey, ExportFormat, ExportRepo
 from lorabake_schemas.messages import msg
 from lorabake_schemas.plan import Origin, Plan
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.secrets import hide_all_secrets, hide_secrets, is_secret
+from lorabake_schemas.secrets import copy_without_secrets, has_secret, is_secret
 from lorabake_schemas.values import format_value
 
 HEADER = "# Exported by lorabake.\n"
@@ -79,19 +79,24 @@ def write_export(
 
 
 def _remove_secrets(source: CompiledSource) -> tuple[CompiledSource, list[ExportedKey]]:
-    """Without keys that are secrets and those in a value, since a run may be a stranger's; and a line for each key."""
-    levels = [source.train, *source.datasets, *(part for table in source.datasets for part in table["subsets"])]
-    found = dict.fromkeys(
-        name
-        for table in levels
-        for name, value in table.items()
-        if name != "subsets" and (is_secret(name) or hide_all_secrets(value) != value)
-    )
-    prompts = [hide_secrets(line) for line in source.prompts]
-    if prompts != [*source.prompts]:
-        found["sample_prompts"] = None
-    train = cast("dict[str, Any]", hide_all_secrets(source.train))
-    datasets = cast("list[dict[str, Any]]", hide_all_secrets(source.datasets))
+    """Without keys and values that are secrets, since a run may be a stranger's; and a line for each key."""
+    found: dict[str, None] = {}
+
+    def remove(table: Mapping[str, Any]) -> dict[str, Any]:
+        kept: dict[str, Any] = {}
+        for name, value in table.items():
+            copied = None if is_secret(name) else copy_without_secrets(value)
+            if copied is None or has_secret(value):
+                found[name] = None
+            if copied is not None:
+                kept[name] = copied
+        return kept
+
+    train = remove(source.train)
+    datasets = [
+        {**remove({**each, "subsets": []}), "subsets": [*map(remove, each["subsets"])]} for each in source.datasets
+    ]
+    prompts = remove({"sample_prompts": list(source.prompts)}).get("sample_prompts", [])
     lines = [ExportedKey(key=name, why=_SECRET) for name in found]
     return replace(source, train=train, datasets=datasets, prompts=prompts), lines
 

@@ -33,7 +33,7 @@ from lorabake_schemas.import_report import ImportedKey, KeyFate
 from lorabake_schemas.messages import Message, join_list, literal, msg
 from lorabake_schemas.options import DATASET_LEVELS
 from lorabake_schemas.recipe_keys import find_missing_feature, find_option_key
-from lorabake_schemas.secrets import is_secret
+from lorabake_schemas.secrets import has_secret, is_secret
 from lorabake_schemas.values import format_value
 
 # What is a file or a folder of a run, which a run folder has in its own place.
@@ -145,7 +145,8 @@ def _report_arguments(option: str, given: Given, known: Known) -> Iterator[Impor
         why = next((refused[str(path[-1])] for path in paths if str(path[-1]) in refused), None)
         if why is None and (found := known.all_differences.get(f"{option}.{name}")):
             why = _explain_difference(found) if found.value is not None else _NOT_TAKEN
-        shown = "" if is_secret(name) else _format(value)
+        secret = is_secret(name) or has_secret(value)
+        shown, why = ("", SECRET) if secret else (_format(value), why)
         fate: KeyFate = "default" if why is None else "dropped"
         yield ImportedKey(key=f"{given.keys[0]} {name}", value=shown, fate=fate, why=why)
 
@@ -173,9 +174,9 @@ def _judge(level: str, option: str, given: Given, places: Sequence[KeyPath], kno
     outcome = known.outcome
     final = [path for path in places if get_value(outcome.content, path) is not None]
     refused = next((outcome.refused[path] for path in places if path in outcome.refused), None)
-    if is_secret(option):
+    if is_secret(option) or (not final and has_secret(given.value)):
         missing = find_missing_feature(option)
-        said = join_list(missing, "; ") if missing else msg("a secret is not copied")
+        said = join_list(missing, "; ") if missing else SECRET
         return ImportedKey(key=option, fate="dropped", why=said)
     if final and refused is None:
         return ImportedKey(key=option, fate=_name_fate(given, final, outcome), to=_join(final), why=given.repair)
@@ -231,6 +232,7 @@ def _explain_absence(level: str, option: str, given: Given, draft: Draft, traine
 
 
 _UNKNOWN = msg("not an option of this version of sd-scripts")
+SECRET = msg("a secret is not copied")
 
 
 def _describe_unknown(option: str) -> Message:

@@ -20,7 +20,7 @@ from lorabake.exchange.draft import (
 from lorabake.exchange.folders import find_folders
 from lorabake.exchange.foreign import UNSET, ForeignConfig, Source
 from lorabake.exchange.reading import make_error
-from lorabake.exchange.report import BASICS, Outcome, report_added, report_keys, write_path
+from lorabake.exchange.report import BASICS, SECRET, Outcome, report_added, report_keys, write_path
 from lorabake.exchange.simplify import Raw, get_value, remove_refused, simplify
 from lorabake.exchange.stand_ins import list_stand_ins, train_on
 from lorabake.exchange.trained import TrainerFacts
@@ -83,6 +83,9 @@ def make_recipe(config: ForeignConfig, source: Source, *, faithful: bool = False
         why = msg("the source does not name it; it is the caption of images that have none")
         key = "regularization.class"
         missing.append(ImportedKey(key=key, value="class", fate="unknown", to=key, why=why))
+    for path in dict.fromkeys(draft.secrets):
+        key = write_path(path)
+        missing.append(ImportedKey(key=key, fate="dropped", to=key, why=SECRET))
     refused = remove_refused(draft)
     continued = "network_weights" in draft.content.get("network", {})
     kept = [path for path in draft.origins if path in sentences or _is_kept(path, draft, continued=continued)]

@@ -19,7 +19,7 @@ from lorabake_schemas.findings import Finding, Severity
 from lorabake_schemas.messages import Message, complete_lists, is_shortened, join_list, msg, nmsg
 from lorabake_schemas.plan import Forecast
 from lorabake_schemas.recipe import Recipe
-from lorabake_schemas.secrets import hide_secrets
+from lorabake_schemas.secrets import is_secret
 from lorabake_schemas.unjudged import evaluate_or_none
 
 if TYPE_CHECKING:
@@ -195,7 +195,7 @@ def format_check_command(result: CheckResult, verb: Literal["check", "run"] = "c
     """The command that shows the same findings, as a shell takes it; or that trains the same. Secrets are hidden."""
     words = ["lorabake", verb, format_argument(str(result.loaded.path))]
     for override in result.loaded.overrides:
-        words += ["--set", hide_secrets(override.text)]
+        words += ["--set", f"{override.name}=..." if is_secret(override.name) else override.text]
     if result.snapshot.commit != resources.load_pin().commit:
         words += ["--commit", result.snapshot.commit]
     return shlex.join([*words, *(["--deep"] if result.deep and verb == "check" else [])])
