@@ -56,6 +56,10 @@ def read(text: str, folder: Path) -> ForeignConfig:
         (f"[[ v12 =~ ^v([0-9]+)$ && a.b == \"a.b\" && ! ab == 'a*' ]] && {TRAIN} ${{BASH_REMATCH[1]}}", ["12"]),
         (f"is() {{ [[ $1 == x ]]; }}\nno() {{ return 1; }}\nis x && A=1 || A=2; no || B=2\n{TRAIN} $A $B",
             ["1", "2"]),
+        (f"echo 7 > a.txt; A=$(<a.txt); B=\"$( < 'a.txt')\"; > a.txt; {TRAIN} $A $B x$(<a.txt)", ["7", "7", "x"]),
+        ("log() { echo \"$*\" >&2; }; f() { log 'x'; echo 5; echo y 1>&2; }; A=$(f)\n" + TRAIN +
+            "$A $( { echo x >&2; echo o; } 2>/dev/null) $(echo z > /dev/stdout)", ["5", "o", "z"]),
+        (f"A=$(echo x >&2; echo 3 >&1 2>/dev/null); echo x 3>a.txt >b.txt; {TRAIN} $A $(<b.txt)", ["3", "x"]),
     ],
 )  # fmt: skip
 def test_words(text: str, words: list[str], tmp_path: Path) -> None:
@@ -87,12 +91,27 @@ def test_files_that_a_script_writes_and_reads(tmp_path: Path) -> None:
     assert found.missing == ()
 
 
+def test_script_that_is_longer_than_a_value(tmp_path: Path) -> None:
+    (tmp_path / "big.sh").write_text("# a remark\n" * 7000 + "S=4\n", "utf-8")
+    assert read_words(f"source ./big.sh\n{TRAIN} $S\n", tmp_path) == [["4"]]
+
+
 @pytest.mark.parametrize(
     "text",
     [
         f"source elsewhere.sh\n{TRAIN} --seed ${{S:-4}}\n",
         f"S=$(date)\n{TRAIN} --seed 4 --training_comment ${{S:-4}}\n",
         f'{TRAIN} --seed 4 "$@"\n',
+        f'{TRAIN} --seed 4 --output_name "$(basename "$PWD")"\n',
+        f'D=$(cd "$(dirname "$0")" && pwd)\n{TRAIN} --seed 4 --output_name "${{D##*/}}"\n',
+        f'D=$(pwd)\n{TRAIN} --seed 4 --output_dir "$(dirname "$D")"\n',
+        f"if [[ a =~ a{{99999999999}} ]]; then S=4; fi\n{TRAIN} --seed 4\n",
+        f"if [[ a =~ [[a]b ]]; then S=4; fi\n{TRAIN} --seed 4\n",
+        f"if [[ {'a' * 30} =~ {'a?' * 30}{'a' * 30} ]]; then S=4; fi\n{TRAIN} --seed 4\n",
+        f"S=$(echo '\ue000' | tr '\u4e01-\U00020000' '\u4e00-\U00020000')\n{TRAIN} --seed 4 --vae $S\n",
+        f'S=$(<elsewhere.txt)\n{TRAIN} --seed 4 --output_name "$S"\n',
+        f'S=$({{ echo x >&2; echo 4; }} 2>&1)\n{TRAIN} --seed 4 --output_name "$S"\n',
+        f'S=$(dialog --menu x 3>&1 1>&2 2>&3)\n{TRAIN} --seed 4 --output_name "$S"\n',
         f"n=0; while [ $n -lt 3 ]; do n=$(date); S=4; done\n{TRAIN} --seed 4\n",
     ],
 )

@@ -30,6 +30,7 @@ from lorabake.exchange.shell.sums import negate
 
 _SET_BEFORE = re.compile(r"[A-Za-z_]\w*=")
 _OWN_PATH = re.compile(r"\$\{?(?:0|BASH_SOURCE(?:\[0\])?)\}?")
+_OUTPUTS, _ERRORS = ("/dev/stdout", "/dev/fd/1"), ("/dev/stderr", "/dev/fd/2")
 _SHELLS = ("bash", "sh", "zsh", "/bin/bash", "/bin/sh", "/usr/bin/bash")
 _FOUND_ELSEWHERE = re.compile(r"(?:activate|\.bashrc|\.profile|conda\.sh|profile)$")
 
@@ -47,12 +48,15 @@ def read_bash_commands(
 
 
 class _Bash(Expander):
-    """``input`` is what goes into a command; None where only a shell knows it."""
+    """``input`` is what goes into a command; None where only a shell knows it. ``shows_errors``: what a command writes
+    to stderr goes where its output goes. ``ran`` is the status of the last text that was run."""
 
     def __init__(self, variables: Mapping[str, Value], read_file: ReadFile, budget: Budget) -> None:
         super().__init__(variables, read_file, budget)
         self.input: str | None = None
+        self.shows_errors = False
         self.returned: Status = "expected"
+        self.ran: Status = "expected"
 
     def run_node(self, node: Node) -> Status:
         if isinstance(node, Pipe):
@@ -79,19 +83,27 @@ class _Bash(Expander):
     @contextmanager
     def _redirected(self, redirections: Iterable[Redirection]) -> Generator[None]:
         kept, given, output, target = False, self.input, self.output, None
+        shown, unsure = self.shows_errors, False
         for each in redirections:
-            kept = kept or not each.target
-            if each.document is not None:
+            kept = kept or each.document is not None or bool(each.source)
+            if each.errors:
+                path = get_text(each.errors) or ""
+                self.shows_errors = path in _OUTPUTS
+                unsure = unsure or (path.startswith("/dev/fd/") and path not in {*_OUTPUTS, *_ERRORS})
+            elif each.document is not None:
                 self.input = self.fill(each.document.body)
             elif each.source:
                 self.input = self._read_source(each.source)
             elif each.target:
-                target = each
+                target, unsure = each, unsure or (self.shows_errors and not shown)
                 self.output = [], len(self._open)
         yield
+        self.shows_errors = shown
         if target is not None and self.output is not None:
-            self._write("".join(self.expand([target.target])), _join_output(self.output[0]), added=target.added)
-            self.output = output
+            text, self.output = _join_output(self.output[0]), output
+            self._write("".join(self.expand([target.target])), text, added=target.added)
+        if unsure:
+            self.emit(None)
         self.input = given if kept else self.input
 
     def _read_source(self, word: Word) -> str | None:
@@ -104,6 +116,13 @@ class _Bash(Expander):
         return self.written[path] if path in self.written else self.read_file(path)
 
     def _write(self, path: str, text: str | None, *, added: bool) -> None:
+        if path in _OUTPUTS:
+            self.emit(text)
+            return
+        if path.startswith("/dev/"):
+            if text != "" and (self.shows_errors if path in _ERRORS else path.startswith("/dev/fd/")):
+                self.emit(None)
+            return
         before = self.written.get(path, self.read_file(path) or "") if added else ""
         if text is not None:
             self.written[path] = f"{before}{text}"
@@ -116,8 +135,17 @@ class _Bash(Expander):
         with self.calling():
             before, self.inside = self.inside, line
             self.spend(4 * len(text))
-            self.run(Parser(text).parse())
+            self.ran = self.run(Parser(text).parse())
             self.inside = before
+
+    def read_output(self, text: str) -> str | None:
+        """What commands print. Also keeps their status."""
+        before = self.shows_errors, self.returned
+        self.shows_errors, self.returned, self.ran = False, "expected", True
+        found = super().read_output(text)
+        self.ran = self.ran if self.returned == "expected" else self.returned
+        self.shows_errors, self.returned = before
+        return found
 
     def get_state(self) -> tuple[object, ...]:
         return (*super().get_state(), self.input)
@@ -129,8 +157,10 @@ class _Bash(Expander):
         assert isinstance(content, Simple)  # noqa: S101 - as the parser makes it
         words = self.expand(content.words)
         if not words or words[0] in DECLARING:
-            self._declare(words, content.assignments)
-            return "expected" if any(each.name in self.unknown for each in content.assignments) else True
+            self.ran = True
+            with self._redirected(content.redirections):
+                self._declare(words, content.assignments)
+            return True if words else self.ran
         kept = {each.name: self.variables.get(each.name) for each in content.assignments}
         for assignment in content.assignments:
             self.assign(assignment)
@@ -148,14 +178,10 @@ class _Bash(Expander):
                 self.make_local(name)
                 if "A" in flags:
                     self.tables.add(name)
+            if words:
+                self.kinds[name] = f"{self.kinds.get(name, '')}{flags}"
         for assignment in assignments:
             self.assign(assignment)
-            value = self.variables.get(assignment.name)
-            if isinstance(value, str) and "i" in flags:
-                found = self.compute(value)
-                self.set_variable(assignment.name, None if found is None else str(found))
-            elif isinstance(value, str) and set("lu") & set(flags):
-                self.set_variable(assignment.name, value.lower() if "l" in flags else value.upper())
 
     def _run_command(self, line: int, words: list[str]) -> Status:  # noqa: C901, PLR0911, PLR0912, PLR0915 - one for each
         while words and (words[0] in {"%", "builtin", "time"} or _SET_BEFORE.match(words[0])):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
@@ -11,12 +12,12 @@ from lorabake.exchange.shell.budget import MAX_STEPS, check_size, refuse_size
 from lorabake.exchange.shell.sums import compute, join_both, join_either, negate
 
 _FORMAT = re.compile(r"%(%|(-?)(0?)(\d{0,3})(?:\.(\d{1,2}))?([sdifg]))|\\(.)|[^%\\]+|.", re.DOTALL)
-_RISKY = re.compile(r"[*+}]\)?[*+{?]|\)[*+{]|\\[^.\-+*?()\[\]|/]|\[\[:")
+_RISKY = re.compile(r"[*+?}]\)?[*+?{]|\)[*+{]|\\[^.\-+*?()\[\]|/]|\[\[:")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 _CLASSES = {"[:upper:]": "A-Z", "[:lower:]": "a-z", "[:digit:]": "0-9", "[:space:]": " \t\n\r", "[:blank:]": " \t"}
 
 
-def show_output(words: Sequence[str], given: str | None) -> str | None:  # noqa: C901, PLR0911 - one for each program
+def show_output(words: Sequence[str], given: str | None) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one for each program
     """What a command prints, with what goes into it."""
     name, *rest = words
     if name == "echo":
@@ -31,6 +32,8 @@ def show_output(words: Sequence[str], given: str | None) -> str | None:  # noqa:
     if any(sign in text for text in (*rest, given or "") for sign in "$`"):
         return None
     match name, rest:
+        case "basename" | "dirname", [path, *_] if is_this_folder(path):
+            return None
         case "basename", [path, *ends] if not path.startswith("-"):
             base = path.rstrip("/").rpartition("/")[2]
             return f"{base.removesuffix(ends[0]) if ends and base != ends[0] else base}\n"
@@ -51,6 +54,11 @@ def show_output(words: Sequence[str], given: str | None) -> str | None:  # noqa:
             return _cut(given, " ".join(rest))
         case _:
             return None
+
+
+def is_this_folder(path: str) -> bool:
+    """Whether it is the folder that a script is started in, or one above it: only a shell knows the name."""
+    return re.search(r"(?:^|/)\.\.?/*$", path) is not None
 
 
 def format_text(text: str, values: Sequence[str]) -> str | None:
@@ -100,6 +108,8 @@ def _list_signs(text: str) -> str:
 
 
 def _translate(given: str, old: str, new: str) -> str | None:
+    if not f"{old}{new}".isascii():
+        return None
     if old.startswith("-"):
         return None if old != "-d" else given.translate(dict.fromkeys(map(ord, _list_signs(new))))
     before, after = _list_signs(old), _list_signs(new)
@@ -192,10 +202,12 @@ def _compare(words: list[str]) -> bool | None:  # noqa: PLR0911 - one for each k
 
 def search(text: str, pattern: str) -> list[str] | None:
     """What a regular expression finds, and its groups; None for one that takes long or that differs in Python."""
-    if len(text) > 100 or len(pattern) > 100 or len(re.findall(r"[*+{]", pattern)) > 3 or _RISKY.search(pattern):
+    if len(text) > 100 or len(pattern) > 100 or len(re.findall(r"[*+?{]", pattern)) > 3 or _RISKY.search(pattern):
         return None
     try:
-        found = re.search(pattern, text)
-    except re.error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            found = re.search(pattern, text)
+    except (re.error, OverflowError, RecursionError, FutureWarning):
         return None
     return [found[0], *(group or "" for group in found.groups())] if found else []

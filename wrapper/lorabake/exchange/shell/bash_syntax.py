@@ -13,7 +13,8 @@ from lorabake.exchange.shell.script import Block, Branch, Chain, Choice, Functio
 
 DECLARING = ("export", "local", "readonly", "declare", "typeset")
 READING = ("read", "unset", "mapfile", "readarray", "let")
-_REDIRECTION = re.compile(r"(?:\d+|\{\w+\})?(<<<|<<-?|<>|<&|>&|&>>?|>>|>\||[<>])(?!\()")
+_NUMBERS = ("-", *"0123456789")
+_REDIRECTION = re.compile(r"(\d+|\{\w+\})?(<<<|<<-?|<>|<&|>&|&>>?|>>|>\||[<>])(?!\()")
 _SEPARATOR = re.compile(r";;&?|;&|&&|\|\||\|&|[;&|()\n]")
 _KEYWORD = re.compile(r"(?:[A-Za-z]+|[{}!]|\[\[)(?=[\s;&|()<>]|\Z)")
 _SUM = re.compile(r"\(\((.{0,500}?)\)\)", re.DOTALL)
@@ -42,12 +43,14 @@ class Document:
 
 
 class Redirection(NamedTuple):
-    """What goes into a command, a document or a file, or the file that its output goes to: one of them."""
+    """What goes into a command, a document or a file, or where its output goes, or what it writes to stderr: one of
+    them."""
 
     document: Document | None = None
     source: Word = ()
     target: Word = ()
     added: bool = False
+    errors: Word = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +108,9 @@ class Parser(WordParser):
             self._read_list((), nodes)
         except _UnclosedError as error:
             self.unclosed = int(str(error))
+        match nodes:
+            case [Step(line, Simple((), (), [Redirection(source=[_, *_])] as given))]:  # $(<FILE)
+                return [Step(line, Simple((_make_text("cat"),), (), given))]
         return nodes
 
     def _skip_lines(self) -> None:
@@ -368,11 +374,19 @@ class Parser(WordParser):
             else:
                 self.at += 1
 
-    def _read_redirection(self) -> list[Redirection]:
+    def _read_redirection(self) -> list[Redirection]:  # noqa: PLR0911 - one for each kind
         """Of what goes into a command, and of its output; nothing for any other."""
         sign = self.match(_REDIRECTION)
         word = self.read_word()
-        match sign[1] if sign is not None and not sign[0].startswith("2") else "":
+        number, kind = sign.groups("") if sign is not None else ("", "")
+        if kind == ">&":
+            named = get_text(word) or ""
+            word = _make_text(f"/dev/fd/{named}" if named.isdigit() else "/dev/null") if named in _NUMBERS else word
+        if number == "2" and kind in {">", ">>", ">|", ">&"}:
+            return [Redirection(errors=word)]
+        if number == "2" or (">" in kind and number not in {"", "1"}):
+            return []
+        match kind:
             case "<<" | "<<-" as kind:
                 plain = all(part.kind == "text" and not part.quoted for part in word)
                 document = Document("".join(part.value for part in word), plain, kind == "<<-")
@@ -383,7 +397,11 @@ class Parser(WordParser):
                 return [Redirection(Document("", True, False, (*word, Part("text", "\n", quoted=True))))]
             case "<":
                 return [Redirection(source=word)]
-            case ">" | ">|" | ">>" | "&>" | "&>>" as kind:
+            case ">" | ">|" | ">>" | ">&" | "&>" | "&>>" as kind:
                 return [Redirection(target=word, added=kind.endswith(">>"))]
             case _:
                 return []
+
+
+def _make_text(text: str) -> Word:
+    return (Part("text", text, quoted=True),)

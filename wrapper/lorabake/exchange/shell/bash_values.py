@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import translate
 
 from lorabake.exchange.convert import to_number
+from lorabake.exchange.shell.bash_programs import is_this_folder
 from lorabake.exchange.shell.bash_syntax import Assignment, Parser
 from lorabake.exchange.shell.bash_words import Part, Word
 from lorabake.exchange.shell.budget import MAX_STEPS, Budget, check_size, refuse_size
@@ -27,12 +28,14 @@ ARGUMENTS = "$@"  # those that who starts the script gives it
 
 
 class Expander(Runner):
-    """``tables`` are the arrays whose items have names: each item is a variable such as name[key]. ``outputs`` are what
+    """``tables`` are the arrays whose items have names: each item is a variable such as name[key]. ``kinds`` are the
+    flags with which variables are declared: i for a sum, l and u for letters. ``outputs`` are what
     the commands print that are being read, and how many doubts were open before."""
 
     def __init__(self, variables: Mapping[str, Value], read_file: ReadFile, budget: Budget) -> None:
         super().__init__({"@": [ARGUMENTS], "PWD": ".", **variables}, read_file, budget)
         self.tables = set[str]()
+        self.kinds = dict[str, str]()
         self.output: tuple[list[str | None], int] | None = None
         self.inside: int | None = None  # the line of the command whose text is run
         self.unread: str = ""
@@ -247,9 +250,11 @@ class Expander(Runner):
         start = max(start + size, 0) if start < 0 else start
         return start, size + length if length < 0 else start + length
 
-    def _change(self, value: str, rest: str) -> str | None:  # noqa: C901, PLR0911 - one for each kind
+    def _change(self, value: str, rest: str) -> str | None:  # noqa: C901, PLR0911, PLR0912 - one for each kind
         """What is left of a value after %, # or /, or of its letters; None for anything else."""
         self.spend(20 + len(value))
+        if is_this_folder(value):
+            return None
         if rest in _CASES:
             return _CASES[rest](value)
         if rest in {"^", ","}:
@@ -277,7 +282,7 @@ class Expander(Runner):
             case how if not _is_pattern(old):
                 return value.replace(old, new, -1 if how else 1)
             case how if re.fullmatch(r"[^*]|\[[^\]]+\]", old):
-                return re.sub(translate(old).removesuffix(r"\Z"), lambda _: new, value, count=0 if how else 1)
+                return re.sub(re.sub(r"\\[zZ]$", "", translate(old)), lambda _: new, value, count=0 if how else 1)
             case _:
                 return None
 
@@ -307,7 +312,16 @@ class Expander(Runner):
         elif added and isinstance(before, list):
             self.set_variable(name, [f"{before[0] if before else ''}{text}", *before[1:]])
         else:
-            self.set_variable(name, f"{before or ''}{text}" if added else text)
+            self.set_variable(name, self._convert(name, text, str(before or "") if added else ""))
+
+    def _convert(self, name: str, text: str, before: str) -> str | None:
+        """To what its declaration makes of a value."""
+        kind = self.kinds.get(name, "")
+        if "i" in kind:
+            found = self.compute(f"{before or 0} + ({text or 0})")
+            return None if found is None else str(found)
+        text = f"{before}{text}"
+        return text.lower() if "l" in kind else text.upper() if "u" in kind else text
 
     def _assign_items(self, name: str, items: list[str], *, added: bool) -> None:
         before = self.variables.get(name)
