@@ -59,6 +59,16 @@ def read(text: str, folder: Path) -> ForeignConfig:
         (f"echo 7 > a.txt; A=$(<a.txt); B=\"$( < 'a.txt')\"; > a.txt; {TRAIN} $A $B x$(<a.txt)", ["7", "7", "x"]),
         ("log() { echo \"$*\" >&2; }; f() { log 'x'; echo 5; echo y 1>&2; }; A=$(f)\n" + TRAIN +
             "$A $( { echo x >&2; echo o; } 2>/dev/null) $(echo z > /dev/stdout)", ["5", "o", "z"]),
+        ("if V=$(false); then D=1; else D=2; fi; f() { return 1; }; W=$(f) || W=b; X=$(exit 1) || X=c\n" + TRAIN +
+            "$D $W $X", ["2", "b", "c"]),
+        (f"declare -i S=1000; S+=500; declare -u U; U=a; U+=b; {TRAIN} $S $U", ["1500", "AB"]),
+        ("case x in x) A=1 ;& y) A=2;; z) A=3;; esac\ncase x in x) B=1;;& y) B=2;; x) C=3;; *) C=4;; esac\n" + TRAIN +
+            "$A $B $C", ["2", "1", "3"]),
+        (f"[ abc = 'a*' ] && A=1 || A=2; y=3; [[ y -eq 3 ]] && B=1; [[ 010 -eq 8 ]] && C=1; {TRAIN} $A $B $C",
+            ["2", "1", "1"]),
+        (f"a=010; {TRAIN} {{a,{{b,c}}}} {{{{1..2}},x{{y,z}}}} {{a{{b,c}} $((010)) $((a + 1))",
+            ["a", "b", "c", "1", "2", "xy", "xz", "{ab", "{ac", "8", "9"]),
+        (f"A=$(echo -ne 'a\\n'; echo a -n); {TRAIN} $A", ["a", "a", "-n"]),
         (f"A=$(echo x >&2; echo 3 >&1 2>/dev/null); echo x 3>a.txt >b.txt; {TRAIN} $A $(<b.txt)", ["3", "x"]),
     ],
 )  # fmt: skip
@@ -109,6 +119,12 @@ def test_script_that_is_longer_than_a_value(tmp_path: Path) -> None:
         f"if [[ a =~ [[a]b ]]; then S=4; fi\n{TRAIN} --seed 4\n",
         f"if [[ {'a' * 30} =~ {'a?' * 30}{'a' * 30} ]]; then S=4; fi\n{TRAIN} --seed 4\n",
         f"S=$(echo '\ue000' | tr '\u4e01-\U00020000' '\u4e00-\U00020000')\n{TRAIN} --seed 4 --vae $S\n",
+        f"case 12 in +([0-9])) S=4;; esac\n{TRAIN} --seed 4\n",
+        f"[[ 12 == @(11|12) ]] && S=4\n{TRAIN} --seed 4\n",
+        f'[ "$PWD" = /workspace ] && S=4\n{TRAIN} --seed 4\n',
+        f"S=$(printf '%(%Y%m%d)T' -1)\n{TRAIN} --seed 4 --vae $S\n",
+        f"S=$(printf %x 255)\n{TRAIN} --seed 4 --vae $S\n",
+        f"S=$(printf %d 010)\n{TRAIN} --seed 4 --vae $S\n",
         f'S=$(<elsewhere.txt)\n{TRAIN} --seed 4 --output_name "$S"\n',
         f'S=$({{ echo x >&2; echo 4; }} 2>&1)\n{TRAIN} --seed 4 --output_name "$S"\n',
         f'S=$(dialog --menu x 3>&1 1>&2 2>&3)\n{TRAIN} --seed 4 --output_name "$S"\n',
@@ -142,7 +158,7 @@ def test_what_has_no_end_is_refused(text: str, tmp_path: Path) -> None:
     [
         ("1 + 2 * 3 ** 2 ** 1", 19), ("-7 / 2", -3), ("-7 % 3", -1), ("(1, 2) + 0x10", 18), ("!0 && 2 < 3 || 1 / 0", 1),
         ("1 ? 2 : 3 / 0", 2), ("a", None), ("0 && a", 0), ("1 / 0", None), ("1 +", None),
-        ("2 ** 90", None), ("(" * 150, None),
+        ("2 ** 90", None), ("010 + 0", 8), ("09", None), ("(" * 150, None),
     ],
 )  # fmt: skip
 def test_sums(text: str, value: int | None) -> None:

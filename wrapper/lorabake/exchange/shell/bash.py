@@ -9,7 +9,15 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from lorabake.exchange.convert import to_number
-from lorabake.exchange.shell.bash_programs import Condition, answer_command, format_text, search, show_output
+from lorabake.exchange.shell.bash_programs import (
+    ORDERS,
+    Condition,
+    answer_command,
+    format_text,
+    is_this_folder,
+    search,
+    show_output,
+)
 from lorabake.exchange.shell.bash_syntax import (
     DECLARING,
     READING,
@@ -323,7 +331,11 @@ class _Bash(Expander):
         patterns = [self.fill_pattern(pattern) for pattern in match.patterns]
         if "*" in patterns:
             return True
-        return None if "$" in subject or "`" in subject else any(fnmatchcase(subject, each) for each in patterns)
+        if "$" in subject or "`" in subject:
+            return None
+        if any(fnmatchcase(subject, each) for each in patterns):
+            return True
+        return None if is_this_folder(subject) or any("$" in each for each in patterns) else False
 
     def _answer_test(self, test: Test, names: Iterable[str]) -> bool | None:
         if test.total is not None:
@@ -340,6 +352,10 @@ class _Bash(Expander):
             if is_pattern and operator == "=~" and len(words) > 2:
                 groups = None if "$" in words[-3] else search(words[-3], words[-1])
                 self.set_variable("BASH_REMATCH", groups)
+        for at, operator in enumerate(words):
+            for near in (at - 1, at + 1) if operator in ORDERS else ():
+                if 0 <= near < len(words) and "$" not in words[near]:
+                    words[near] = f"$(({words[near]}))" if (sum_ := self.compute(words[near])) is None else str(sum_)
         return Condition(words).read()
 
     def list_values(self, loop: Loop) -> list[str] | None:

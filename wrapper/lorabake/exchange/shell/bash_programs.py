@@ -11,6 +11,7 @@ from lorabake.exchange.convert import to_number
 from lorabake.exchange.shell.budget import MAX_STEPS, check_size, refuse_size
 from lorabake.exchange.shell.sums import compute, join_both, join_either, negate
 
+_OCTAL = re.compile(r"[-+]?0\d+")
 _FORMAT = re.compile(r"%(%|(-?)(0?)(\d{0,3})(?:\.(\d{1,2}))?([sdifg]))|\\(.)|[^%\\]+|.", re.DOTALL)
 _RISKY = re.compile(r"[*+?}]\)?[*+?{]|\)[*+{]|\\[^.\-+*?()\[\]|/]|\[\[:")
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
@@ -21,10 +22,10 @@ def show_output(words: Sequence[str], given: str | None) -> str | None:  # noqa:
     """What a command prints, with what goes into it."""
     name, *rest = words
     if name == "echo":
-        plain = [word for word in rest if word not in {"-n", "-e"}]
-        text = " ".join(plain)
-        text = _unescape(text) if "-e" in rest else text
-        return text if "-n" in rest else f"{text}\n"
+        count = next((at for at, word in enumerate(rest) if not re.fullmatch(r"-[neE]+", word)), len(rest))
+        text, flags = " ".join(rest[count:]), "".join(rest[:count])
+        text = _unescape(text) if "e" in flags else text
+        return text if "n" in flags else f"{text}\n"
     if name == "printf" and rest:
         return format_text(rest[0], rest[1:])
     if name == "cat" and not rest:
@@ -70,8 +71,10 @@ def format_text(text: str, values: Sequence[str]) -> str | None:
         for piece in pieces:
             if piece[7] is not None:
                 parts.append(_ESCAPES.get(piece[7], piece[7] if piece[7] in "\\'\"" else piece[0]))
-            elif piece[6] is None:
+            elif piece[6] is None and piece[0] != "%":
                 parts.append("%" if piece[1] else piece[0])
+            elif piece[6] is None:
+                return None
             elif (shown := _format_value(piece, free.pop() if free else "")) is not None:
                 parts.append(shown)
             else:
@@ -88,7 +91,7 @@ def _format_value(piece: re.Match[str], value: str) -> str | None:
         shown = value[: int(digits)] if digits else value
     else:
         number = to_number(value) if value else 0
-        if number is None or (kind in "di" and not isinstance(number, int)):
+        if number is None or (kind in "di" and (not isinstance(number, int) or _OCTAL.fullmatch(value))):
             return None
         shown = f"{number}" if kind in "di" else f"{number:.{digits or 6}{kind}}"
         if zero and not left:
@@ -131,14 +134,16 @@ def answer_command(words: Sequence[str]) -> bool | None:
     """Of true, false, test and [."""
     if words[0] in {"true", ":", "false"}:
         return words[0] != "false"
-    return Condition(list(words[1:-1] if words[-1] == "]" else words[1:])).read()
+    return Condition(list(words[1:-1] if words[-1] == "]" else words[1:]), patterns=False).read()
 
 
 class Condition:
-    """The words between [ and ], read from left to right; the answer is None where only a shell knows it."""
+    """The words between [ and ], read from left to right; the answer is None where only a shell knows it. ``patterns``:
+    a text may be compared with a pattern, as between [[ and ]]."""
 
-    def __init__(self, words: list[str]) -> None:
+    def __init__(self, words: list[str], *, patterns: bool = True) -> None:
         self.words = words[:200]
+        self.patterns = patterns
 
     def read(self) -> bool | None:
         return self._read_either() if self.words else False
@@ -168,20 +173,20 @@ class Condition:
             self.words = self.words[1:] if self.words[:1] == [")"] else self.words
             return holds
         words, self.words = self.words[:end], self.words[end:]
-        return _compare(words)
+        return _compare(words, patterns=self.patterns)
 
 
-_ORDERS = {"-eq": (0,), "-ne": (-1, 1), "-lt": (-1,), "-le": (-1, 0), "-gt": (1,), "-ge": (0, 1)}
+ORDERS = {"-eq": (0,), "-ne": (-1, 1), "-lt": (-1,), "-le": (-1, 0), "-gt": (1,), "-ge": (0, 1)}
 _TEXT_ORDERS = {"=": True, "==": True, "!=": False}
 
 
-def _compare(words: list[str]) -> bool | None:  # noqa: PLR0911 - one for each kind
+def _compare(words: list[str], *, patterns: bool) -> bool | None:  # noqa: PLR0911 - one for each kind
     if len(words) == 3 and words[1] == "=~":
         found = None if "$" in words[0] or re.search(r"\$[\w{(]|`", words[2]) else search(words[0], words[2])
         return None if found is None else bool(found)
     if any("$" in word or "`" in word for word in words):
         return None
-    if len(words) == 2 and words[0] in {*_ORDERS, *_TEXT_ORDERS}:
+    if len(words) == 2 and words[0] in {*ORDERS, *_TEXT_ORDERS}:
         words = ["", *words]  # an empty variable without quotes
     elif len(words) == 2 and words[1] in _TEXT_ORDERS:
         words = [*words, ""]
@@ -191,11 +196,12 @@ def _compare(words: list[str]) -> bool | None:  # noqa: PLR0911 - one for each k
         case ["-n" | "-z", text]:
             return bool(text) == (words[0] == "-n")
         case [left, "=" | "==" | "!=", right]:
-            return (left == right or fnmatchcase(left, right)) == _TEXT_ORDERS[words[1]]
-        case [left, operator, right] if operator in _ORDERS and left and right:
+            holds = left == right or (patterns and fnmatchcase(left, right))
+            return None if not holds and is_this_folder(left) else holds == _TEXT_ORDERS[words[1]]
+        case [left, operator, right] if operator in ORDERS and left and right:
             one, two = to_number(left), to_number(right)
             whole = isinstance(one, int) and isinstance(two, int)  # else bash has an error, which is no success
-            return whole and ((one or 0) > (two or 0)) - ((one or 0) < (two or 0)) in _ORDERS[operator]
+            return whole and ((one or 0) > (two or 0)) - ((one or 0) < (two or 0)) in ORDERS[operator]
         case _:
             return None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from lorabake.exchange.shell.bash_words import Part, Word, WordParser, get_text, show_word
@@ -13,6 +13,7 @@ from lorabake.exchange.shell.script import Block, Branch, Chain, Choice, Functio
 
 DECLARING = ("export", "local", "readonly", "declare", "typeset")
 READING = ("read", "unset", "mapfile", "readarray", "let")
+_LISTING, _LISTED = tuple("?*+@!"), re.compile(r"\((?:[^()\n]|\([^()\n]*\))*\)")  # of extglob
 _NUMBERS = ("-", *"0123456789")
 _REDIRECTION = re.compile(r"(\d+|\{\w+\})?(<<<|<<-?|<>|<&|>&|&>>?|>>|>\||[<>])(?!\()")
 _SEPARATOR = re.compile(r";;&?|;&|&&|\|\||\|&|[;&|()\n]")
@@ -111,7 +112,8 @@ class Parser(WordParser):
         match nodes:
             case [Step(line, Simple((), (), [Redirection(source=[_, *_])] as given))]:  # $(<FILE)
                 return [Step(line, Simple((_make_text("cat"),), (), given))]
-        return nodes
+            case _:
+                return nodes
 
     def _skip_lines(self) -> None:
         """Blanks, ends of lines, and here-documents after them."""
@@ -289,24 +291,31 @@ class Parser(WordParser):
         subject = self.read_word()
         self._skip_lines()
         self.match(re.compile(r"in\b"))
-        branches = list[Branch]()
+        branches = list[tuple[str, Branch]]()
         while True:
             self._skip_lines()
             start = self.at
             if self.at >= len(self.text):
                 raise _UnclosedError(self.find_line(start))
             if self.match(re.compile(r"esac(?=[\s;&|)<>]|\Z)")):
-                return Choice(tuple(branches), expected=False)
+                return _join_branches(branches)
             self.match(re.compile(r"\("))
             patterns = list[Word]()
-            while word := self.read_word():
+            while word := self._read_pattern():
                 patterns.append(word)
                 self.match(re.compile(r"[ \t]*\|"))
             self.match(re.compile(r"\)|."))
             shown = f"case {show_word(subject)} in {self.text[start : self.at]}"
             body = self._read_list((";;", ";;&", ";&", "esac"), [])
-            self.match(re.compile(r";;&?|;&"))
-            branches.append(Branch(Match(subject, tuple(patterns)), shown, body))
+            end = self.match(re.compile(r";;&?|;&"))
+            branches.append((end[0] if end else "", Branch(Match(subject, tuple(patterns)), shown, body)))
+
+    def _read_pattern(self) -> Word:
+        """A word in which a list of patterns, as in +(a|b), is something that only bash knows."""
+        word = self.read_word()
+        while self.text[self.at - 1 : self.at] in _LISTING and word and (found := self.match(_LISTED)):
+            word = (*word, Part("text", f"${found[0]}", quoted=False), *self.read_parts())
+        return word
 
     def _read_test(self) -> tuple[Word, ...]:
         words = list[Word]()
@@ -318,7 +327,7 @@ class Parser(WordParser):
                 words.append(self._read_expression())
                 continue
             sign = self.match(re.compile(r"&&|\|\||[()<>;&|]"))
-            words.append((Part("text", sign[0], quoted=False),) if sign else self.read_word())
+            words.append((Part("text", sign[0], quoted=False),) if sign else self._read_pattern())
 
     def _read_expression(self) -> Word:
         """A regular expression, in which some signs are not those of bash."""
@@ -401,6 +410,15 @@ class Parser(WordParser):
                 return [Redirection(target=word, added=kind.endswith(">>"))]
             case _:
                 return []
+
+
+def _join_branches(branches: Sequence[tuple[str, Branch]]) -> Choice:
+    """The arms of a case: after ;& the next one is run too, after ;;& those that follow are asked too."""
+    joined = list[Branch]()
+    for end, branch in reversed(branches):
+        after = joined[0].body if end == ";&" and joined else [Choice(tuple(joined), expected=False)]
+        joined.insert(0, replace(branch, body=[*branch.body, *after]) if end in {";&", ";;&"} else branch)
+    return Choice(tuple(joined), expected=False)
 
 
 def _make_text(text: str) -> Word:

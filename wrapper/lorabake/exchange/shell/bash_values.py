@@ -6,6 +6,7 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fnmatch import translate
+from itertools import pairwise
 
 from lorabake.exchange.convert import to_number
 from lorabake.exchange.shell.bash_programs import is_this_folder
@@ -22,7 +23,7 @@ _REPLACED = re.compile(r"/([/#%]?)((?:\\.|[^/])+)(?:/(.*))?", re.DOTALL)
 _SLICE = re.compile(r":([^:]+)(?::([^:]+))?")
 _CASES = {",,": str.lower, "^^": str.upper}
 _END = r"(-?\d{1,6}|[A-Za-z])"
-_BRACES = re.compile(rf"(?<!\$)\{{(?:([^{{}},\s]*(?:,[^{{}},\s]*)+)|{_END}\.\.{_END}(?:\.\.(-?\d{{1,4}}))?)\}}")
+_RANGE = re.compile(rf"{_END}\.\.{_END}(?:\.\.(-?\d{{1,4}}))?")
 _ITEM = re.compile(r"\[([^\]\n]*)\]=(.*)", re.DOTALL)
 ARGUMENTS = "$@"  # those that who starts the script gives it
 
@@ -293,6 +294,8 @@ class Expander(Runner):
     def _read_number(self, name: str) -> int | None:
         value = self.variables.get(name)
         number = to_number(value) if isinstance(value, str) else None
+        if isinstance(number, int) and re.match(r"[-+]?0\d", str(value)):
+            return compute(str(value))
         return number if isinstance(number, int) else None
 
     def _set_number(self, name: str, value: int | None) -> None:
@@ -356,24 +359,45 @@ def _expand_braces(word: Word, spend: Callable[[int], None]) -> Iterator[Word]:
         word = waiting.pop()
         spend(sum(len(part.value) + 2 for part in word))
         texts = [part.value if part.kind == "text" and not part.quoted else "" for part in word]
-        at, found = next(((at, found) for at, text in enumerate(texts) if (found := _BRACES.search(text))), (0, None))
+        at, found = next(((at, found) for at, text in enumerate(texts) if (found := _find_braces(text))), (0, None))
         if found is None:
             yield word
             continue
-        items = found[1].split(",") if found[1] else _count_up(found)
+        start, end, items = found
         count += len(items)
         if count > MAX_STEPS:
             refuse_size()
         text = word[at].value
-        texts = [f"{text[: found.start()]}{item}{text[found.end() :]}" for item in items]
+        texts = [f"{text[:start]}{item}{text[end:]}" for item in items]
         spend(len(texts) * len(word) // 8)
         waiting += [(*word[:at], word[at]._replace(value=each), *word[at + 1 :]) for each in reversed(texts)]
 
 
+def _find_braces(text: str) -> tuple[int, int, list[str]] | None:
+    """Where the first { with items starts and ends, those in it included, and its items."""
+    found = list[list[int]]()
+    opened = list[list[int]]()  # of each { that has no end yet, where it is and its commas
+    for sign in re.finditer(r"(?<!\$)\{|[,}]", text):
+        at = sign.start()
+        if sign[0] == "{":
+            opened.append([at])
+        elif opened and sign[0] == ",":
+            opened[-1].append(at)
+        elif opened:
+            places = [*opened.pop(), at]
+            counted = _RANGE.fullmatch(text, places[0] + 1, at)
+            if len(places) > 2 or (counted and counted[1].isalpha() == counted[2].isalpha()):
+                found.append(places)
+    if not found:
+        return None
+    places = min(found)
+    items = [text[one + 1 : two] for one, two in pairwise(places)]
+    counted = _RANGE.fullmatch(items[0]) if len(items) == 1 else None
+    return places[0], places[-1] + 1, items if counted is None else _count_up(counted)
+
+
 def _count_up(found: re.Match[str]) -> list[str]:
-    one, two, step = found[2], found[3], abs(int(found[4] or 1)) or 1
-    if one.isalpha() != two.isalpha():
-        return [found[0].replace("..", ". .")]
+    one, two, step = found[1], found[2], abs(int(found[3] or 1)) or 1
     start, end = (ord(one), ord(two)) if one.isalpha() else (int(one), int(two))
     width = max(len(one), len(two)) if re.match(r"-?0\d", one) or re.match(r"-?0\d", two) else 0
     numbers = range(start, end + (1 if start <= end else -1), step if start <= end else -step)

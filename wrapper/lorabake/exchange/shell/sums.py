@@ -112,7 +112,7 @@ class _Sum:
                 raise _NoSumError
             return value
         if self.tokens and self.tokens[0][0].isdigit():
-            return int(digits, 16) if (digits := self.tokens.pop(0)).lower().startswith("0x") else int(digits)
+            return _read_digits(self.tokens.pop(0))
         name = self._read_name()
         value = self.get(name)
         if change := self._take("++", "--"):
@@ -128,6 +128,15 @@ class _Sum:
         if not self.skipped:
             self.store(name, value)
         return value
+
+
+def _read_digits(digits: str) -> int:
+    """0x starts a hexadecimal number, 0 an octal one."""
+    base = 16 if digits.lower().startswith("0x") else 8 if digits.startswith("0") else 10
+    try:
+        return int(digits, base)
+    except ValueError as error:
+        raise _NoSumError from error
 
 
 def _calculate(one: int | None, operator: str, two: int | None) -> int | None:  # noqa: C901, PLR0912 - one for each operator
