@@ -149,7 +149,7 @@ def find_differences(
         for kind, start, end, first, last in SequenceMatcher(None, words, found, autojunk=False).get_opcodes():
             if kind != "equal":
                 yield " ".join(words[start:end]), " ".join(found[first:last])
-        for name, text in script.written.items():
+        for name, text in launch.written.items():
             base = re.split(r"[\\/]", name)[-1]
             if base in one[1] and one[1][base] != text:
                 yield one[1][base], text

@@ -22,7 +22,11 @@ REMAINING = {
     "G2.12", "G3.16", "G3.18.twice",
 }  # fmt: skip
 WITHOUT_IMAGES = {"folder-missing", "folder-empty", "one-level-too-high", "only-sub-folders"}
-INSTEAD = {"caption-empty": {"G3.3"}, "caption-of-spaces": {"G3.3"}, "outfit-missing": {"GC.14"}}
+INSTEAD = {
+    "caption-empty": {"G3.3"}, "caption-of-spaces": {"G3.3"}, "caption-of-numbers": {"G3.3"},
+    "outfit-missing": {"GC.14"},
+}  # fmt: skip
+GUESSED = {"caption-not-utf8"}  # prepare guesses the encoding, of which check knows nothing
 # What a copy lacks, too, but what is mended where it is: subfolders, caches, and a caption that has to be written.
 NOT_FOR_A_COPY = {"G4.9.subfolders", "S19", "S19.sizes", "S12.borrowed"}
 ALIKE = {"nearly-the-same": {"G1.9"}}  # which of them is better only a person can say
@@ -49,7 +53,7 @@ def test_a_faulty_set_is_repaired_or_named(clean: Path, tmp_path: Path, fault: F
         return
     left = {each["rule"] for each in checked(tmp_path / "new", "--deep")["findings"]}
     mine = {fault.rule} & REMAINING | INSTEAD.get(fault.name, set()) | ALIKE.get(fault.name, set())
-    if fault.rule not in left | NOT_FOR_A_COPY:
+    if fault.rule not in left | NOT_FOR_A_COPY and fault.name not in {*INSTEAD, *GUESSED}:
         assert all("lorabake prepare" in each["fix"] for each in found)
     assert left == mine | (fault.also & left)
     unread = any(each["reason"] == "unreadable" for each in answer["left_out"])

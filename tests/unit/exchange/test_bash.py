@@ -76,6 +76,16 @@ def test_words(text: str, words: list[str], tmp_path: Path) -> None:
     assert read_words(f"{text}\n", tmp_path)[0] == words
 
 
+def test_files_that_are_written_anew_for_each_command(tmp_path: Path) -> None:
+    path = tmp_path / "a.sh"
+    text = (
+        f'echo "seed = 9" > b/c.toml\nfor s in 1 2; do echo "seed = $s" > ./c.toml; {TRAIN} --config_file c.toml; done'
+    )
+    path.write_text(text, "utf-8")
+    found = [read_foreign_file(Source(path=path, content=b"", command=number)) for number in (1, 2)]
+    assert [each.options["seed"].value for each in found] == [1, 2]
+
+
 @pytest.mark.parametrize(
     ("text", "seeds"),
     [

@@ -130,11 +130,17 @@ def find_named_file(name: str, source: Source) -> Path | None:
 
 def read_if_found(name: str, source: Source) -> Source | None:
     """A file that the source names or writes itself; None if it is not here."""
-    written = source.written.get(PureWindowsPath(name).name)
-    if written is not None:
-        return Source(path=Path(name), content=written.encode())
+    written = {_normalize(each): text for each, text in source.written.items()}
+    same = [each for each in written if PureWindowsPath(each).name == PureWindowsPath(name).name]
+    found = _normalize(name) if _normalize(name) in written else same[0] if len(same) == 1 else None
+    if found is not None:
+        return Source(path=Path(name), content=written[found].encode())
     path = find_named_file(name, source)
     return None if path is None else read_named_file(path, source.path.parent)
+
+
+def _normalize(path: str) -> str:
+    return os.path.normpath(path.replace("\\", "/"))
 
 
 def read_named_file(path: Path, within: Path | None) -> Source:

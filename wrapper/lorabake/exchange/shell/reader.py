@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple, Protocol, cast
 
 from lorabake.errors import RecipeError
@@ -57,12 +58,14 @@ _PROGRAM = msg("sd-scripts' command line")
 
 
 class Launch(NamedTuple):
-    """A training command: where it starts, accelerate's words, the script, and the script's words."""
+    """A training command: where it starts, accelerate's words, the script, the script's words, and the files that are
+    written before it."""
 
     line: int
     launcher: tuple[str, ...]
     script: str
     words: tuple[str, ...]
+    written: Mapping[str, str] = MappingProxyType({})
 
 
 def read_shell(source: Source) -> ForeignConfig:
@@ -72,7 +75,7 @@ def read_shell(source: Source) -> ForeignConfig:
     """
     script, launches = read_launches(source)
     launch = _choose(launches, source, _read_text(source), script.unclosed)
-    source = replace(source, written={re.split(r"[\\/]", name)[-1]: text for name, text in script.written.items()})
+    source = replace(source, written=launch.written)
     found = read_arguments(launch.words)
     config = ForeignConfig(
         format="shell",
@@ -154,16 +157,16 @@ def _follow_inside(script: Runner, read: ReadText, text: str) -> Runner:
 
 def _list_launches(script: Runner, read: ReadText, depth: int) -> Iterator[Launch]:
     """Of the commands, and of those that are an argument of another one, as of ``bash -c``."""
-    for line, words in script.commands:
+    for line, words, written in script.commands:
         if not words or words[0].lower() in _PRINTING:
             continue
         if launch := find_launch(line, words):
-            yield launch
+            yield launch._replace(written=written)
             continue
         for word in words if depth else ():
             if " " in word.strip() and _SCRIPT.search(word):
                 inner = _list_launches(_follow_inside(script, read, word), read, depth - 1)
-                yield from (launch._replace(line=line) for launch in inner)
+                yield from (each._replace(line=line, written={**written, **each.written}) for each in inner)
 
 
 def find_launch(line: int, words: Sequence[str]) -> Launch | None:

@@ -24,10 +24,11 @@ ReadFile = Callable[[str], str | None]  # of a file that a script names: its tex
 
 
 class Command(NamedTuple):
-    """``line`` is where it starts."""
+    """``line`` is where it starts; ``written`` are the files that the script has written until then."""
 
     line: int
     words: list[str]
+    written: Mapping[str, str]
 
 
 # What a step, a condition or a loop contains is its shell's own: only the runner of that shell reads it.
@@ -444,7 +445,8 @@ class Runner(ABC):
 
     def add_command(self, line: int, words: list[str]) -> None:
         self.count(words)
-        self.commands.append(Command(line, words))
+        self.spend(4 * len(self.written))
+        self.commands.append(Command(line, words, dict(self.written)))
 
     def count(self, value: Value) -> None:
         self.spend(get_size(value))
