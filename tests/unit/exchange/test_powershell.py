@@ -38,6 +38,10 @@ def read_words(name: str, text: str, folder: Path) -> tuple[list[list[str]], dic
         ("$S = '1'; & { $S = '2' }; . { $S += '3' }", "13"),
         ("$S = 'a'; if (Test-Path x) { $S = 'b'; exit }", "a"),
         ('. .\\set.ps1; & $PSScriptRoot\\set.ps1; $S = "$S$D"', "8"),
+        ('$a = 1, 2, 3; $a[1] = 9; $S = "$a"', "1 9 3"),
+        ('$a = 1, 2, 3; $i = 0; $a[$i] = 9; $a[-1] = 8; $S = "$a"', "9 2 8"),
+        ("$h = @{a = 1}; $k = 'b'; $h[$k] = 2; $S = \"$($h.a)$($h.b)\"", "12"),
+        ("$h = @{a = 1}; $h['b'] = 2; $h[\"a\"] = 3; $S = \"$($h.a)$($h.b)\"", "32"),
         ('. .\\c.ps1; $S = "$S$D"', "8"),
         ("function f { if (1) { return 'y' }\n$script:S = 'z' }\nif (Test-Path x) { $S = f }", "y"),
     ],
@@ -47,6 +51,24 @@ def test_powershell(text: str, word: str, tmp_path: Path) -> None:
     (tmp_path / "c.ps1").write_text("$D = 8\nreturn\n$D = 9\n", "utf-8")
     words, _ = read_words("a.ps1", f"$S = ''\n{text}\n{TRAIN} \"$S\"\n", tmp_path)
     assert words == [[word]]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "$S = 10 -band 6",
+        "$S = 10 -bor 5 + 1",
+        "$S = 1 -shl 3",
+        "$S = -bnot 5",
+        "$a = 1, 2, 3; $a[1] += 9; $S = $a[1]",
+        "$a = 1, 2, 3; $a[$x] = 9; $S = $a[1]",
+        "$a = 1, 2, 3; $a[1 + 0] = 9; $S = $a[1]",
+        "$S = @{a = 1}; $S[$x] = 9; $S = $S.a",
+    ],
+)
+def test_what_is_not_computed_is_unknown(text: str, tmp_path: Path) -> None:
+    words, _ = read_words("a.ps1", f"{text}\n{TRAIN} $S\n", tmp_path)
+    assert "$" in words[0][0]
 
 
 @pytest.mark.parametrize(

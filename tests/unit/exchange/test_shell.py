@@ -259,10 +259,15 @@ def test_conditions_of_powershell(condition: str, holds: bool, tmp_path: Path) -
         ('set L=x12y\nset S=%L:~1,2%\nset "S=%S:1=3%"\n', 32),
         ('set S=1\nif "1"==1 set S=2\nif /i not A==a (set S=3) else if defined S (set S=4)\n', 4),
         ("set S=1\necho a) & set S=2\n) & set S=3\n", 2),
+        ("set S=1\ncall :s\ngoto run\n:s\nsetlocal\nset S=2\nsetlocal\nset S=3\nexit /b\n:run\n", 1),
+        ("set S=1\nsetlocal\nset S=2\ncall :s\ngoto run\n:s\nendlocal\nexit /b\n:run\n", 2),
+        ("set S=1\ncall sub.bat\n", 1),
+        ("set /a S=010\n", 8),
         ('set S=4\nif errorlevel 1 (exit /b 1)\nif "%~1"=="" goto :eof\n', 4),
     ],
 )
 def test_blocks_of_batch_files(text: str, seed: int, tmp_path: Path) -> None:
+    (tmp_path / "sub.bat").write_text("setlocal\nset S=5\n", "utf-8")
     found = read(tmp_path, f"{text}{LAUNCH}%S%\n", "a.bat")
     assert found.options["seed"].value == seed
     assert found.missing == ()
@@ -391,6 +396,7 @@ def test_a_script_is_expected_to_find_what_it_needs(name: str, text: str, tmp_pa
         ("a.sh", f"for i in {{1..9000}}; do echo a | tr '{'!-~' * 50}' a; done\n"),
         ("a.sh", "for i in {1..9000}; do : < big.txt; done\n"),
         ("a.sh", "while read l; do :; done < big.txt\n"),
+        ("a.sh", f"for i in {{1..9000}}; do eval 'if false; then {': a;' * 10_000} fi'; done\n"),
         ("a.sh", f"set -- {'a ' * 30_000}\nfor i in {{1..9000}}; do : {'$# ' * 100}; done\n"),
         ("a.sh", "for i in {1..9000}; do if foo; then :; else\n" + "A=1\n" * 20_000 + "fi; done\n"),
         ("a.bat", "for /l %%i in (1,1,6000) do call :a\nexit /b\n:a\n" + "\n" * 19_000),

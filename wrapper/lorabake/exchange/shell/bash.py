@@ -142,7 +142,7 @@ class _Bash(Expander):
         """Run commands that are a text; in the report they are in the line that has it."""
         with self.calling():
             before, self.inside = self.inside, line
-            self.spend(4 * len(text))
+            self.spend(32 * len(text))
             self.ran = self.run(Parser(text).parse())
             self.inside = before
 

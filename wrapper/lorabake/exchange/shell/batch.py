@@ -199,7 +199,7 @@ class _Batch(Runner):
         self.next: int = 0
         self.goal = ""
         self.delayed = False
-        self.kept = list[tuple[dict[str, Value], bool]]()
+        self.kept: list[tuple[dict[str, Value], bool]] = []
 
     def _open_file(self, text: str) -> None:
         check_script(text)
@@ -277,9 +277,11 @@ class _Batch(Runner):
 
     def run_step(self, step: Step) -> Status:  # noqa: C901 - one for each command
         if isinstance(step.content, int):  # a label that is called
-            after = self.next
+            after, kept, self.kept = self.next, self.kept, []
             self.follow(step.content)
-            self.next = after
+            if self.kept:
+                self.variables, self.delayed = self.kept[0]
+            self.next, self.kept = after, kept
             return "expected"
         text = self._fill(step.content).strip()
         words = split_words(text)

@@ -122,6 +122,7 @@ class _PowerShell(Runner):
 
     def _assign(self, assignment: Assignment) -> None:
         name, operator, nodes, is_local = assignment
+        name = self._fill_keys(name)
         if is_local and "." not in name:
             for each in [name, *(f"{name}.{below}" for below in self._list_below(name) if name in self.tables)]:
                 self.make_local(each)
@@ -144,8 +145,28 @@ class _PowerShell(Runner):
             value = calculate("" if before is None else before, operator[0], value)
         if isinstance(value, Unknown) and "$" not in value:
             value = Unknown(f"${name}")
-        self._forget(name)
-        self.set_variable(name, value)
+        self._set(name, value, is_changed=operator != "=")
+
+    def _set(self, name: str, value: Value, *, is_changed: bool) -> None:
+        """A variable, the item of a list, or a key of a table."""
+        root, _, key = name.partition(".")
+        items = self.variables.get(root)
+        if key and isinstance(items, list):
+            changed = None if is_changed else _set_item(items, key, value)
+            self.set_variable(root, Unknown(f"${root}") if changed is None else changed)
+        elif key == "$":
+            self._forget(root)
+            self.set_variable(root, Unknown(f"${root}"))
+        else:
+            self._forget(name)
+            self.set_variable(name, value)
+
+    def _fill_keys(self, name: str) -> str:
+        """With the value of a key that is a variable; of one that nobody knows, only $ is left."""
+        root, *keys = name.split(".")
+        values = [self.variables.get(key[1:], "") if key.startswith("$") else key for key in keys]
+        known = all(isinstance(value, str) and value and not isinstance(value, Unknown) for value in values)
+        return ".".join([root, *(str(value).lower() for value in values)]) if known else f"{root}.$"
 
     def _forget(self, name: str) -> None:
         """What is under a variable with keys; it is one from now on if the name has a key."""
@@ -370,6 +391,8 @@ class _PowerShell(Runner):
     def _evaluate_unary(self, expression: Expression) -> Value:
         value = self.evaluate(expression.parts[0])
         match expression.value.lstrip("-") or "-":
+            case "bnot":
+                return Unknown(expression.written)
             case "!" | "not":
                 return to_plain(negate(holds(value)), expression.written)
             case "-":
@@ -426,6 +449,14 @@ class _PowerShell(Runner):
         if kind == "math" and name in _ROUNDED and len(numbers) == len(values) == 1:
             return show_number(_ROUNDED[name](numbers[0]))
         return Unknown(expression.written)
+
+
+def _set_item(items: list[str], key: str, value: Value) -> list[str] | None:
+    """A list with another value in a place; None where only PowerShell knows it."""
+    index = to_number(key)
+    if not isinstance(value, str) or not isinstance(index, int) or not -len(items) <= index < len(items):
+        return None
+    return [*items[: index % len(items)], value, *items[index % len(items) + 1 :]]
 
 
 def _read_named(words: Sequence[Expression], values: Sequence[list[str]]) -> tuple[dict[str, list[str]], list[str]]:

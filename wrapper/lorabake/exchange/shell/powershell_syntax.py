@@ -40,7 +40,7 @@ _KEYWORD = re.compile(
 _ELSE = re.compile(r"(else\s*if|else)\b", re.IGNORECASE)
 _TARGET = re.compile(
     r"(?:\[(?:[\w.]|\[[\w.]*\])+\]\s*)*\$\{?(?:(env:)|(global:|script:)|(?:local|private):)?(\w+)\}?"
-    r"""((?:\.\w+|\[(?:"[^"$\n]*"|'[^'\n]*'|\d+)\])*)[ \t]*(\+\+|--|[-+*/%]?=(?!=))""",
+    r"""((?:\.\w+|\[(?:"[^"$\n]*"|'[^'\n]*'|[^\[\]\n"'=]{1,60})\])*)[ \t]*(\+\+|--|[-+*/%]?=(?!=))""",
     re.IGNORECASE,
 )
 _DECLARATION = re.compile(r"\[\w+\([^\]\n]*\)\]")
@@ -301,8 +301,9 @@ class Parser(ExpressionParser):
         line, found = self.find_line(self.at), self.match(_TARGET)
         if found is None:
             return self._read_pipeline()
-        keys = re.findall(r"\.(\w+)|\[[\"']?([^\"'\]]+)", found[4])
-        name = ".".join([f"{found[1] or ''}{found[3]}", *(one or two for one, two in keys)]).lower()
+        keys = re.findall(r"\.(\w+)|\[[\"']([^\"'\]]+)|\[(-?\d+|\$\w+)\]|\[", found[4])
+        places = (one or two or three or "$" for one, two, three in keys)
+        name = ".".join([f"{found[1] or ''}{found[3]}", *places]).lower()
         self.assigned |= set() if found[1] else {name}
         names, is_local = (found[3].lower(),), not (found[1] or found[2])
         if found[5] in {"++", "--"}:

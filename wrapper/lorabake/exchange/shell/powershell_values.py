@@ -16,7 +16,7 @@ _VARIABLE = re.compile(r"\$(?:(?:(env:)|\w+:(?=\w))?(\w+)|\{(env:)?([^{}\n]{1,10
 NUMBER = re.compile(r"(?:0x[\da-f]+|(?:\d+(?:\.\d+)?|\.\d+)(?:e[+-]?\d+)?)(?![\w\\/:])", re.IGNORECASE)
 _LEVELS = [
     r"-(?:and|or|xor)\b",
-    r"-(?:f|is|isnot|as|[ci]?(?:eq|ne|[gl][te]|(?:not)?(?:like|match|contains|in)|replace|split|join))\b",
+    r"-(?:f|is|isnot|as|band|bor|bxor|shl|shr|[ci]?(?:eq|ne|[gl][te]|(?:not)?(?:like|match|contains|in)|replace|split|join))\b",
     r"\+(?![+=])|-(?![\w=-])|-(?=\d)",
     r"[*/%](?!=)",
     r"\.\.",
@@ -24,7 +24,7 @@ _LEVELS = [
 ]
 COMMA = len(_LEVELS) - 1  # binds most
 _OPERATOR = re.compile("|".join(f"({level})" for level in _LEVELS), re.IGNORECASE)
-_UNARY = re.compile(r"!|-not\b|\+\+|--|[-+,]", re.IGNORECASE)
+_UNARY = re.compile(r"!|-b?not\b|\+\+|--|[-+,]", re.IGNORECASE)
 _TYPE = re.compile(r"\[([\w.]+(?:\[\])?)\]\s*(?:::(\w+))?")
 _MEMBER = re.compile(r"\.(\w+)|(\[)|(\+\+|--)")
 BARE = re.compile(r"""[^\s"'`$;|(){},&]+""")
