@@ -113,7 +113,7 @@ class Draft:
                 holder = holder[part]
             else:
                 holder = holder.setdefault(part, [] if isinstance(following, int) else {})
-        holder[path[-1]] = value
+        holder[path[-1]] = list(cast("tuple[object, ...]", value)) if isinstance(value, tuple) else value
         given = [source for source in sources if source is not None]
         self.origins.setdefault(path, []).extend(given)
         if not given:
