@@ -253,7 +253,7 @@ def imported_back(case: Case, recipe: Path, run: Path, base: Path, cache: Path) 
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     missing = [line["key"] for line in json.loads(done.stdout)["missing"]]
-    assert {key for key in missing if ", " not in key} <= {"base.model", "kind", "recipe"}
+    assert {key for key in missing if ", " not in key} <= {"base.model", "kind", "recipe", "metadata.comment"}
     found = [check_recipe(path, machine.detect_machine(read_environment())).plan for path in (recipe, made)]
     snapshot, family = resources.load_snapshot(), get_family(case.family)
     options = {option.name: option for option in snapshot.of(family.script)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 
@@ -72,7 +72,7 @@ def make_recipe(config: ForeignConfig, source: Source, *, faithful: bool = False
     config = _note_samples(config)
     draft = build_draft(config, trainer, faithful=faithful)
     missing += name_remarks(remarks, draft.content["concept"])
-    missing += _note_own_text(draft, source)
+    missing += _note_own_text(draft, source, {name for line in missing for name in line.key.split(", ")})
     _put_basics(draft, config, source, missing)
     sentences = find_sentences(draft.content, source.path.parent)
     for path in sentences:
@@ -245,12 +245,17 @@ _OWN_TEXT = {
 }
 
 
-def _note_own_text(draft: Draft, source: Source) -> Iterator[ImportedKey]:
-    """What is taken over although the user named other images: it may contain the trigger word of the old ones."""
+def _note_own_text(draft: Draft, source: Source, told: Collection[str]) -> Iterator[ImportedKey]:
+    """What is taken over although the user named other images: it may contain the trigger word of the old ones.
+
+    ``told`` are the keys that have a line already.
+    """
     why = msg("written for the images of the source; it may contain their trigger word")
     for path, origins in draft.origins.items() if source.images is not None else ():
         if path[-1] in _OWN_TEXT.get(str(path[0]), ()) and any(given.keys for given in origins):
             key, value = write_path(path), get_value(draft.content, path)
+            if key in told:
+                continue
             yield ImportedKey(key=key, value=str(value), fate="unknown", to=key, why=why)
 
 
