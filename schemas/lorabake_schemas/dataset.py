@@ -32,10 +32,8 @@ class CaptionProblem(StrEnum):
     """A caption file on which sd-scripts stops, or that it misreads silently (S12).
 
     unreadable, not-utf8 and empty (zero bytes) stop it; of too-large only the first MAX_CAPTION_BYTES were read;
-    bom, spaces (nothing else on any line), blank (first line
-    blank) and no-words (numbers of a detector, or commas) are trained as they are; more-lines are ignored lines with
-    text. One problem per file: the first of this
-    list.
+    bom, spaces (nothing else on any line), blank (first line blank) and no-words (numbers of a detector, or commas)
+    are trained as they are; more-lines are ignored lines with text. One problem per file: the first of this list.
     """
 
     MISSING = "missing"

@@ -245,16 +245,16 @@ _OWN_TEXT = {
 }
 
 
-def _note_own_text(draft: Draft, source: Source, told: Collection[str]) -> Iterator[ImportedKey]:
+def _note_own_text(draft: Draft, source: Source, listed: Collection[str]) -> Iterator[ImportedKey]:
     """What is taken over although the user named other images: it may contain the trigger word of the old ones.
 
-    ``told`` are the keys that have a line already.
+    ``listed`` are the keys that have a line already.
     """
     why = msg("written for the images of the source; it may contain their trigger word")
     for path, origins in draft.origins.items() if source.images is not None else ():
         if path[-1] in _OWN_TEXT.get(str(path[0]), ()) and any(given.keys for given in origins):
             key, value = write_path(path), get_value(draft.content, path)
-            if key in told:
+            if key in listed:
                 continue
             yield ImportedKey(key=key, value=str(value), fate="unknown", to=key, why=why)
 

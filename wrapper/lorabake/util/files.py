@@ -264,9 +264,10 @@ def replace_with(path: Path, write: Callable[[BinaryIO], object], *, within: Pat
 
 def remove_partial_files(folder: Path, names: Collection[str], *, within: Path) -> None:
     """Remove what is left of files of these names that were being written when a process was killed."""
+    partial = set(map(partial_file_name, names))
     with suppress(OSError):
         for name in os.listdir(folder):  # noqa: PTH208 - names alone
-            if name.startswith(".") and name.endswith(".part") and name[1:-5] in names:
+            if name in partial:
                 remove_file(folder / name, within=within)
 
 
